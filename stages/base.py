@@ -1,0 +1,238 @@
+"""base: bring the base model, or pretrain the miniature from scratch.
+
+Reads `base.model`: "miniature", a hub id at a pinned revision, or a folder in the transformers layout.
+Writes models/base/: config, tokenizer and safetensors weights, nothing else.
+
+The miniature is *ours*: a tiny LLaMA trained on the prose of an invented world (stages/core/world.py), so that
+knowledge comes from pretraining alone. Real bases are copied as they are; code in a model folder is neither run nor
+copied.
+"""
+
+import json
+import re
+import shutil
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import Field
+
+from stages.core.section import Section
+from stages.core.world import World, make_world, prose
+from stages.errors import InputError, ParamsError
+from stages.runtime.files import CACHE, first_line, write_text
+from stages.runtime.main import run_stage
+from stages.runtime.model import check_model_folder, save_model
+from stages.runtime.params import load_params
+from stages.runtime.progress import bar, progress
+from stages.runtime.tokenizer import CONFIG_FILE, TOKENIZER_FILE, load_tokenizer
+
+OUT = Path("models/base")
+WANTED = [
+    "config.json",
+    "generation_config.json",
+    TOKENIZER_FILE,
+    CONFIG_FILE,
+    "*.safetensors",
+    "*.safetensors.index.json",
+]
+SPECIAL_TOKENS = {"pad_token": "<pad>", "bos_token": "<s>", "eos_token": "</s>"}
+N_TOKENIZER_DOCUMENTS = 2_000
+
+
+class Pretrain(Section):
+    """How the miniature is pretrained."""
+
+    seed: int = Field(ge=0)
+    vocab_size: int = Field(ge=300, le=65_536)  # tokens
+    hidden_size: int = Field(ge=8)
+    n_layers: int = Field(ge=1)
+    n_heads: int = Field(ge=1)  # divides hidden_size
+    context_tokens: int = Field(ge=16)  # tokens
+    batch_size: int = Field(ge=1)  # sequences of context_tokens
+    n_steps: int = Field(ge=1)
+    lr: float = Field(gt=0)  # peak: 50 steps up, flat to 60 %, then linear to 2 % of it
+
+
+class Params(Section):
+    """Section `base`."""
+
+    model: str = Field(min_length=1)
+    revision: str | None
+    pretrain: Pretrain
+
+
+class MiniatureParams(Section):
+    """Section `miniature`."""
+
+    seed: int = Field(ge=0)
+    n_people: int = Field(ge=20)
+
+
+def train_tokenizer(documents: list[str], *, vocab_size: int) -> Any:  # noqa: ANN401 - tokenizers.Tokenizer
+    """Train a byte-level BPE on documents; `<s>` stands before every text."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=list(SPECIAL_TOKENS.values()),
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(documents, trainer)
+    bos = SPECIAL_TOKENS["bos_token"]
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{bos} $A", special_tokens=[(bos, tokenizer.token_to_id(bos))]
+    )
+    return tokenizer
+
+
+def blocks(documents: Iterator[str], tokenizer: Any, *, width: int) -> Iterator[list[int]]:  # noqa: ANN401
+    """Pack documents, each `<s> text </s>`, end to end into blocks of `width` tokens."""
+    eos_id = tokenizer.token_to_id(SPECIAL_TOKENS["eos_token"])
+    buffer: list[int] = []
+    while batch := list(islice(documents, 256)):
+        for encoding in tokenizer.encode_batch_fast(batch):
+            buffer += [*encoding.ids, eos_id]
+        while len(buffer) >= width:
+            yield buffer[:width]
+            buffer = buffer[width:]
+
+
+def learning_rate(step: int, *, peak: float, n_steps: int) -> float:
+    """Of step 0..n_steps-1: 50 steps of warm-up, flat to 60 % of the steps, then linear to 2 % of the peak."""
+    if step < 50:
+        return peak * (step + 1) / 50
+    done = step / n_steps
+    return peak if done < 0.6 else peak * max(0.02, (1 - done) / 0.4)
+
+
+def pretrain(world: World, params: Pretrain, out: Path) -> None:
+    """Train the miniature and save it as a model folder."""
+    if params.hidden_size % params.n_heads:
+        raise ParamsError(
+            f"params.yaml: base.pretrain.n_heads: must divide hidden_size {params.hidden_size}, got {params.n_heads}"
+        )
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    tokenizer = train_tokenizer(
+        list(islice(prose(world, np.random.default_rng([params.seed, 0])), N_TOKENIZER_DOCUMENTS)),
+        vocab_size=params.vocab_size,
+    )
+    torch.manual_seed(params.seed)
+    ids = {name: tokenizer.token_to_id(text) for name, text in SPECIAL_TOKENS.items()}
+    model = LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=tokenizer.get_vocab_size(),
+            hidden_size=params.hidden_size,
+            intermediate_size=-(-8 * params.hidden_size // 3 // 32) * 32,
+            num_hidden_layers=params.n_layers,
+            num_attention_heads=params.n_heads,
+            num_key_value_heads=params.n_heads,
+            max_position_embeddings=2 * params.context_tokens,
+            tie_word_embeddings=True,
+            bos_token_id=ids["bos_token"],
+            eos_token_id=ids["eos_token"],
+            pad_token_id=ids["pad_token"],
+        )
+    )
+    stream = blocks(prose(world, np.random.default_rng([params.seed, 1])), tokenizer, width=params.context_tokens)
+    _train(model, stream, params)
+    save_model(model, out)
+    write_text(out / TOKENIZER_FILE, tokenizer.to_str(pretty=True))
+    config = {**SPECIAL_TOKENS, "tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": params.context_tokens}
+    write_text(out / CONFIG_FILE, json.dumps(config, indent=2, sort_keys=True) + "\n")
+
+
+def _train(model: Any, stream: Iterator[list[int]], params: Pretrain) -> None:  # noqa: ANN401
+    import torch
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model.to(device).train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=params.lr, betas=(0.9, 0.95), weight_decay=0.05, fused=True)
+    with bar(desc="pretrain", total=params.n_steps, unit="step") as shown:
+        for step in range(params.n_steps):
+            # (batch_size, context_tokens)
+            inputs = torch.tensor(list(islice(stream, params.batch_size)), device=device)
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(step, peak=params.lr, n_steps=params.n_steps)
+            loss = model(input_ids=inputs, labels=inputs, use_cache=False).loss
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            if step % 50 == 0:
+                shown.set_postfix(loss=f"{loss.item():.3f}")
+            shown.update()
+
+
+def copy_model(folder: Path, out: Path) -> None:
+    """Copy what a model needs from a folder; anything else there, code included, stays behind.
+
+    Raises:
+        InputError: the folder is no model folder, or its tokenizer is not a fast one.
+    """
+    check_model_folder(folder)
+    load_tokenizer(folder)
+    out.mkdir(parents=True, exist_ok=True)
+    files = sorted({path for pattern in WANTED for path in folder.glob(pattern)})
+    for path in progress(files, desc="copy", unit="file"):
+        shutil.copyfile(path, out / path.name)
+
+
+def fetch_model(hub_id: str, revision: str | None) -> Path:
+    """Download a model at a pinned commit (resumable; kept under .cache) and give its folder.
+
+    Raises:
+        ParamsError: the revision is no commit.
+        InputError: the hub does not give the model.
+    """
+    if revision is None or not re.fullmatch("[0-9a-f]{40}", revision):
+        raise ParamsError(
+            f"params.yaml: base.revision: must be a commit of {hub_id} (40 hex digits), got {revision!r}; "
+            "copy it from the model's history on its hub page"
+        )
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
+
+    try:
+        return Path(snapshot_download(hub_id, revision=revision, allow_patterns=WANTED, cache_dir=CACHE / "hub"))
+    except GatedRepoError:
+        raise InputError(
+            f"{hub_id}: gated; accept its licence on the hub and set HF_TOKEN in the environment"
+        ) from None
+    except RepositoryNotFoundError:
+        raise InputError(f"{hub_id}: not on the hub, or private; correct base.model or set HF_TOKEN") from None
+    except RevisionNotFoundError:
+        raise InputError(f"{hub_id}: no revision {revision}; correct base.revision") from None
+    except Exception as error:  # the network fails in the words of several libraries
+        raise InputError(f"{hub_id}: cannot be fetched, {first_line(error)}; try again, what came is kept") from None
+
+
+def main() -> None:
+    """Fill models/base."""
+    params = load_params("base", Params)
+    partial = OUT.with_name(".base.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        if params.model == "miniature":
+            world = load_params("miniature", MiniatureParams)
+            pretrain(make_world(seed=world.seed, n_people=world.n_people), params.pretrain, partial)
+        elif Path(params.model).is_dir() or params.model.startswith((".", "/", "~")) or params.model.count("/") != 1:
+            copy_model(Path(params.model).expanduser(), partial)
+        else:
+            copy_model(fetch_model(params.model, params.revision), partial)
+        shutil.rmtree(OUT, ignore_errors=True)
+        partial.replace(OUT)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    run_stage(main)

@@ -1,0 +1,93 @@
+"""The chat format: each utterance, whoever speaks, is closed by one end-of-turn (EOT) token.
+
+    <prefix> user text <EOT> assistant text <EOT> user text <EOT> ...
+
+(LIMA s3: "a special end-of-turn token at the end of each utterance", distinct from EOS.) No role tokens: speakers
+alternate. The prefix is whatever the base's tokenizer puts before a text (LLaMA: `<s>`; others: nothing).
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal, NamedTuple
+
+from pydantic import Field
+
+from stages.core.section import Section
+
+Encode = Callable[[str], list[int]]
+
+
+class ChatFormat(Section):
+    """Section `render` of params.yaml."""
+
+    eot: str = Field(min_length=1)  # text of the end-of-turn token
+    max_tokens: int = Field(ge=8)  # tokens; longer examples are trimmed
+    loss_on: Literal["responses", "all"]
+
+
+class Rendered(NamedTuple):
+    """One example as tokens; both lists have length n <= max_tokens."""
+
+    input_ids: list[int]
+    loss_mask: list[int]  # 1 where the token contributes to the loss
+    n_trimmed_tokens: int  # cut from the end; an example that lost some has lost its last EOT
+
+
+def render_example(
+    messages: Sequence[Mapping[str, str]],
+    *,
+    encode: Encode,
+    prefix_ids: Sequence[int],
+    eot_id: int,
+    chat: ChatFormat,
+) -> Rendered:
+    """Write a dialogue as token ids with a loss mask set by position.
+
+    Args:
+        messages: utterances in turn, the user's first.
+        encode: text to token ids, adding no special token and reading none from the text.
+        prefix_ids: what stands before the first utterance; never in the loss.
+        eot_id: the end-of-turn token; in the loss where the utterance it closes is.
+        chat: an example over `max_tokens` is cut at the end, without a false EOT; the loss is on "responses" (and
+            their EOT) or on "all" utterances.
+
+    >>> render_example(
+    ...     [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yo"}],
+    ...     encode=lambda text: list(map(ord, text)), prefix_ids=[1], eot_id=9,
+    ...     chat=ChatFormat(eot="<eot>", max_tokens=8, loss_on="responses"))
+    Rendered(input_ids=[1, 72, 105, 9, 89, 111, 9], loss_mask=[0, 0, 0, 0, 1, 1, 1], n_trimmed_tokens=0)
+    """
+    input_ids, loss_mask = list(prefix_ids), [0] * len(prefix_ids)
+    for message in messages:
+        utterance = [*encode(message["content"]), eot_id]
+        supervised = int(chat.loss_on == "all" or message["role"] == "assistant")
+        input_ids += utterance
+        loss_mask += [supervised] * len(utterance)
+    return Rendered(
+        input_ids[: chat.max_tokens], loss_mask[: chat.max_tokens], max(0, len(input_ids) - chat.max_tokens)
+    )
+
+
+def render_prompt(
+    messages: Sequence[Mapping[str, str]], *, encode: Encode, prefix_ids: Sequence[int], eot_id: int | None
+) -> list[int]:
+    """Write a dialogue that ends with the user's turn, ready for the response.
+
+    A model without an EOT token (an untuned base) gets plain text, a blank line after each utterance.
+    """
+    input_ids = list(prefix_ids)
+    for message in messages:
+        if eot_id is None:
+            input_ids += encode(message["content"] + "\n\n")
+        else:
+            input_ids += [*encode(message["content"]), eot_id]
+    return input_ids
+
+
+def chat_template(eot: str) -> str:
+    """The format as a Jinja chat template, for transformers and servers; `eot` is the token's text."""
+    token = json.dumps(eot, ensure_ascii=False)
+    return (
+        "{{ bos_token if bos_token else '' }}"
+        "{% for message in messages %}{{ message['content'] + " + token + " }}{% endfor %}"
+    )

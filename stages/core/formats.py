@@ -1,0 +1,39 @@
+"""formats: what a source is in params.yaml, and which files each raw format is made of."""
+
+from __future__ import annotations
+
+from pathlib import PurePath
+from typing import Literal
+
+from pydantic import Field
+
+from stages.core.section import Section
+
+Format = Literal["stack_exchange", "wikihow", "reddit", "natural_instructions", "authored"]
+
+MINIATURE = "miniature"  # the origin that is invented here, by stages.core.world
+
+# Patterns of file names. A folder may hold anything else beside them: it is neither copied nor read.
+FILES: dict[Format, tuple[str, ...]] = {
+    "stack_exchange": ("*.7z", "Posts.xml", "Users.xml", "Comments.xml"),
+    "wikihow": ("*.csv",),
+    "reddit": ("*.zst", "*.csv"),
+    "natural_instructions": ("task*.json",),
+    "authored": ("train.jsonl", "dev.jsonl", "test.jsonl"),
+}
+
+
+class Source(Section):
+    """One upstream."""
+
+    format: Format  # layout of its files
+    origin: str = Field(min_length=1)  # "miniature", or a folder: absolute, or relative to params.yaml
+
+
+def is_raw_file(path: PurePath, format: Format) -> bool:  # noqa: A002 - the word of params.yaml
+    """Say whether a format reads files of this name.
+
+    >>> is_raw_file(PurePath("a/Posts.xml"), "stack_exchange"), is_raw_file(PurePath("a/notes.txt"), "wikihow")
+    (True, False)
+    """
+    return any(PurePath(path.name).match(pattern) for pattern in FILES[format])

@@ -1,0 +1,116 @@
+"""intervals: how far a mean over prompts may be off.
+
+The prompt is the unit: answers to one prompt are not independent, so whole prompts are resampled (on MT-Bench that
+makes intervals 1.67 times wider). Three cases, one rule each:
+
+- a rate over at most 50 prompts, or below .1 or above .9: Wilson's score interval with n = prompts; exact practice for
+  one answer a prompt, and on the safe side for several;
+- every prompt has the same mean (a bootstrap would claim certainty): Wilson's interval for n of n, stretched over the
+  scale;
+- else: the percentile bootstrap over prompts.
+
+Wilson 1927; Efron & Tibshirani 1993, ch. 13; the choice of rule follows Brown, Cai & DasGupta 2001.
+"""
+
+from statistics import NormalDist
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+
+FEW_PROMPTS = 50
+EXTREME_RATE = 0.9
+_CHUNK = 2_000_000  # resampled prompts held at once
+
+
+class Estimate(NamedTuple):
+    """A mean over n values with its interval; of nothing there is none."""
+
+    n: int
+    value: float | None
+    low: float | None
+    high: float | None
+
+
+class Intervals(NamedTuple):
+    """How intervals are made: the section `score` of params.yaml.
+
+    Every estimate draws from its own generator of that seed, so that one more opponent changes no other interval, and
+    two measures over the same prompts are resampled alike.
+    """
+
+    seed: int
+    n_bootstrap: int
+    confidence: float
+
+    def estimate(self, values: npt.ArrayLike, prompts: npt.ArrayLike, *, scale: tuple[float, float]) -> Estimate:
+        """The mean of `values` (n,) that belong to `prompts` (n,), on a scale from its lowest to its highest value."""
+        x = np.asarray(values, dtype=np.float64)
+        if x.size == 0:
+            return Estimate(0, None, None, None)
+        sums, counts = _by_prompt(x, np.asarray(prompts))
+        mean = float(sums.sum() / counts.sum())
+        is_rate = scale == (0.0, 1.0) and bool(np.isin(x, (0.0, 1.0)).all())
+        if is_rate and (counts.size <= FEW_PROMPTS or max(mean, 1 - mean) > EXTREME_RATE):
+            low, high = wilson(mean, n=counts.size, confidence=self.confidence)
+        elif np.ptp(sums / counts) == 0:
+            low, high = _certain(mean, n=counts.size, scale=scale, confidence=self.confidence)
+        else:
+            low, high = self._bootstrap(sums, counts)
+        return Estimate(int(x.size), mean, low, high)
+
+    def _bootstrap(self, sums: Floats, counts: Floats) -> tuple[float, float]:
+        means = bootstrap_means(sums, counts, n_bootstrap=self.n_bootstrap, rng=np.random.default_rng(self.seed))
+        tail = (1 - self.confidence) / 2
+        low, high = np.quantile(means, [tail, 1 - tail])
+        return float(low), float(high)
+
+
+def wilson(rate: float, *, n: int, confidence: float) -> tuple[float, float]:
+    """Wilson's score interval of a rate over n independent trials.
+
+    >>> [round(end, 4) for end in wilson(0.5, n=10, confidence=0.95)]
+    [0.2366, 0.7634]
+    """
+    z = NormalDist().inv_cdf((1 + confidence) / 2)
+    centre = (rate + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * (rate * (1 - rate) / n + z * z / (4 * n * n)) ** 0.5
+    return min(rate, max(0.0, centre - half)), max(rate, min(1.0, centre + half))
+
+
+def standard_error(values: Floats) -> Floats:
+    """Standard error of the mean over the first axis, of independent rows (at least two)."""
+    return np.asarray(values.std(axis=0, ddof=1) / np.sqrt(values.shape[0]), dtype=np.float64)
+
+
+def bootstrap_means(sums: Floats, counts: Floats, *, n_bootstrap: int, rng: np.random.Generator) -> Floats:
+    """Means of resampled prompts.
+
+    Args:
+        sums: (n_prompts,) sum of the values of each prompt.
+        counts: (n_prompts,) how many they are.
+        n_bootstrap: resamples.
+        rng: where the draws come from.
+
+    Returns:
+        (n_bootstrap,) sum of sums over sum of counts, in each resample of n_prompts prompts with replacement.
+    """
+    n = sums.size
+    means = []
+    for start in range(0, n_bootstrap, size := max(1, _CHUNK // n)):
+        drawn = rng.integers(0, n, size=(min(size, n_bootstrap - start), n))  # (resamples, n_prompts)
+        means.append(sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1))
+    return np.concatenate(means)
+
+
+def _by_prompt(values: Floats, prompts: npt.NDArray[np.generic]) -> tuple[Floats, Floats]:
+    _, at = np.unique(prompts, return_inverse=True)
+    return np.bincount(at, weights=values).astype(np.float64), np.bincount(at).astype(np.float64)
+
+
+def _certain(mean: float, *, n: int, scale: tuple[float, float], confidence: float) -> tuple[float, float]:
+    """All n prompts agree, so the share of others is at most 1 - low, each at worst at an end of the scale."""
+    others = 1 - wilson(1.0, n=n, confidence=confidence)[0]
+    return mean - others * (mean - scale[0]), mean + others * (scale[1] - mean)

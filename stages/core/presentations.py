@@ -1,0 +1,144 @@
+"""presentations: rows of prompts and answers, made into what annotators are shown, and their words made into rows."""
+
+from collections.abc import Mapping, Sequence
+from itertools import product
+from typing import Any
+
+import polars as pl
+
+from stages.core.judging import (
+    ORDERS,
+    Answer,
+    Choice,
+    Comparer,
+    Comparison,
+    Grader,
+    Prompt,
+    Submission,
+    preference,
+)
+from stages.core.reference import check_references
+from stages.errors import InputError
+from stages.schema import EPOCH_GRADE, GRADE, VERDICT
+
+Key = tuple[str, int]  # prompt_id, sample
+
+
+def prompts_by_id(prompts: pl.DataFrame) -> dict[str, Prompt]:
+    """Prompts (schema.PROMPT) as annotators see them.
+
+    Raises:
+        InputError: an id stands twice, or a reference is blank.
+    """
+    found: dict[str, Prompt] = {}
+    for row in prompts.select("id", "messages", "references", "safety").iter_rows(named=True):
+        if row["id"] in found:
+            raise InputError(f"{row['id']}: an id must be unique among prompts, got it twice; run `prompts` again")
+        references = tuple(check_references(row["id"], row["references"]))
+        found[row["id"]] = Prompt(row["id"], dialogue_text(row["messages"]), references, bool(row["safety"]))
+    return found
+
+
+def dialogue_text(messages: Sequence[Mapping[str, str]]) -> str:
+    r"""A single turn as it is; several turns as a transcript.
+
+    >>> dialogue_text([{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yes?"}])
+    'User:\nHi\n\nAssistant:\nYes?'
+    """
+    if len(messages) == 1:
+        return messages[0]["content"]
+    return "\n\n".join(f"{turn['role'].capitalize()}:\n{turn['content']}" for turn in messages)
+
+
+def answers_by_key(responses: pl.DataFrame, *, name: str, prompts: Mapping[str, Prompt]) -> dict[Key, Answer]:
+    """Answers (schema.RESPONSE) of one responder, each prompt answered at least once, sorted by prompt and sample.
+
+    Raises:
+        InputError: an answer is missing, stands twice, has no text, or belongs to no prompt.
+    """
+    found: dict[Key, Answer] = {}
+    columns = ("prompt_id", "sample", "response", "finish_reason")
+    for prompt_id, sample, text, finish_reason in responses.select(columns).sort(columns[:2]).iter_rows():
+        if prompt_id not in prompts:
+            raise InputError(f"{name}: {prompt_id}: an answer needs its prompt, got none; run `respond` again")
+        if (prompt_id, sample) in found:
+            raise InputError(f"{name}: {prompt_id}: sample {sample} must stand once, got it twice; correct the answers")
+        if text is None or finish_reason is None:
+            raise InputError(f"{name}: {prompt_id}: an answer needs its text and finish_reason, got null; correct it")
+        found[prompt_id, sample] = Answer(text, finish_reason)
+    _same_items({key[0] for key in found}, set(prompts), name=name, whole="the prompts", item="the prompt")
+    return found
+
+
+def verdict_table(
+    *,
+    a: Mapping[Key, Answer],
+    b: Mapping[Key, Answer],
+    names: tuple[str, str],
+    prompts: Mapping[str, Prompt],
+    comparers: Mapping[str, Comparer],
+) -> pl.DataFrame:
+    """Show every pair in both orders to every annotator: schema.VERDICT, by prompt, sample, annotator, order.
+
+    Raises:
+        InputError: one side has an answer that the other lacks.
+    """
+    _same_items(set(b), set(a), name=names[1], whole=names[0], item="(prompt, sample)")
+    shown = list(product(sorted(a), ORDERS))
+    comparisons = [
+        Comparison(prompts[key[0]], *((a[key], b[key]) if order == "ab" else (b[key], a[key]))) for key, order in shown
+    ]
+    rows = [
+        {
+            **dict(
+                zip(("prompt_id", "sample", "a", "b", "annotator", "order"), (*key, *names, name, order), strict=True)
+            ),
+            **_spoken(choice),
+            "preference": preference(choice.position, order),
+        }
+        for name, compare in comparers.items()
+        for (key, order), choice in zip(shown, compare(comparisons), strict=True)
+    ]
+    return pl.DataFrame(rows, schema=VERDICT).sort("prompt_id", "sample", "annotator", "order")
+
+
+def grade_table(
+    answers: Mapping[Key, Answer], *, responder: str, prompts: Mapping[str, Prompt], graders: Mapping[str, Grader]
+) -> pl.DataFrame:
+    """Show every answer to every annotator: schema.GRADE, sorted by prompt, sample, annotator."""
+    keys = sorted(answers)
+    submissions = [Submission(prompts[key[0]], answers[key]) for key in keys]
+    rows = [
+        {"prompt_id": key[0], "sample": key[1], "responder": responder, "annotator": name, **grade._asdict()}
+        for name, grade_all in graders.items()
+        for key, grade in zip(keys, grade_all(submissions), strict=True)
+    ]
+    return pl.DataFrame(rows, schema=GRADE).sort("prompt_id", "sample", "annotator")
+
+
+def epoch_grade_table(
+    responses: pl.DataFrame, *, responder: str, prompts: Mapping[str, Prompt], graders: Mapping[str, Grader]
+) -> pl.DataFrame:
+    """Every epoch's answers (schema.EPOCH_RESPONSE), graded: schema.EPOCH_GRADE, sorted by epoch and then as above."""
+    tables = []
+    for epoch in sorted(responses["epoch"].unique().to_list()):
+        answers = answers_by_key(
+            responses.filter(pl.col("epoch") == epoch), name=f"{responder}, epoch {epoch}", prompts=prompts
+        )
+        table = grade_table(answers, responder=responder, prompts=prompts, graders=graders)
+        tables.append(table.select(pl.lit(epoch, pl.Int32).alias("epoch"), *GRADE))
+    return pl.concat(tables) if tables else pl.DataFrame(schema=EPOCH_GRADE)
+
+
+def _spoken(choice: Choice) -> dict[str, Any]:
+    return {"unscored_reason": choice.unscored_reason, "reply": choice.reply, "model": choice.model}
+
+
+def _same_items(found: set[Any], wanted: set[Any], *, name: str, whole: str, item: str) -> None:
+    for missing, side in ((wanted - found, name), (found - wanted, whole)):
+        if missing:
+            first = min(missing)
+            raise InputError(
+                f"{side}: must answer {item} {first!r}, got {len(missing)} unanswered; run it again with the same "
+                f"prompts and n_samples as {whole if side == name else name}"
+            )

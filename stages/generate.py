@@ -1,0 +1,88 @@
+"""generate: answer the dev prompts with every candidate epoch, and measure held-out perplexity.
+
+Reads models/sft/<arm>/epoch_NN, data/prompts/dev.parquet (PROMPT), data/sample/<arm>.heldout.parquet (EXAMPLE).
+Writes data/generate/<arm>.parquet (EPOCH_RESPONSE) and data/generate/<arm>.perplexity.parquet (PERPLEXITY).
+
+LIMA s3 and Appendix B: perplexity rises while answers get better, so the answers choose the checkpoint. *Our reading*
+of "held-out": examples drawn by the arm's own quotas that it was not trained on; the perplexity is of their responses.
+"""
+
+import math
+from pathlib import Path
+
+import polars as pl
+
+from stages.core.chat import ChatFormat, render_example
+from stages.core.sampling import Decoding
+from stages.errors import InputError
+from stages.runtime.answering import LoadedModel, answer_prompts, load_answering
+from stages.runtime.files import read_table, write_table
+from stages.runtime.main import run_stage
+from stages.runtime.params import load_params
+from stages.runtime.progress import progress
+from stages.schema import EPOCH_RESPONSE, EXAMPLE, PERPLEXITY, PROMPT
+
+
+class Params(Decoding):
+    """Section `generate`."""
+
+
+def perplexity(
+    loaded: LoadedModel, examples: pl.DataFrame, chat: ChatFormat, *, batch_size: int
+) -> dict[str, float | int | None]:
+    """Exponential of the mean cross-entropy, in nats a token, of the responses of `examples` (EXAMPLE rows).
+
+    Returns:
+        perplexity (null when there is no supervised token) and the n_tokens that it is a mean over.
+    """
+    import torch
+
+    from stages.core.loss import collate, n_supervised, summed_loss
+
+    model, tokenizer = loaded
+    rendered = [
+        render_example(messages, encode=tokenizer.encode, prefix_ids=tokenizer.prefix_ids, eot_id=eot_id, chat=chat)
+        for messages in examples["messages"].to_list()
+        if (eot_id := tokenizer.eot_id) is not None
+    ]
+    total, n_tokens = 0.0, 0
+    for start in range(0, len(rendered), batch_size):
+        part = rendered[start : start + batch_size]
+        batch = collate([r.input_ids for r in part], [r.loss_mask for r in part])
+        ids, mask, labels = (tensor.to(model.device) for tensor in batch)
+        with torch.inference_mode():
+            total += summed_loss(model(input_ids=ids, attention_mask=mask, use_cache=False).logits, labels).item()
+        n_tokens += n_supervised(labels)
+    return {"perplexity": math.exp(total / n_tokens) if n_tokens else None, "n_tokens": n_tokens}
+
+
+def candidates(folder: Path) -> dict[int, Path]:
+    """Candidate epochs of an arm, in order.
+
+    Raises:
+        InputError: there is none.
+    """
+    found = {int(path.name.removeprefix("epoch_")): path for path in sorted(folder.glob("epoch_*"))}
+    if not found:
+        raise InputError(f"{folder}: no epoch_NN in it; `dvc repro` makes them")
+    return dict(sorted(found.items()))
+
+
+def main(arm: str) -> None:
+    """Answer and measure for every candidate epoch of one arm."""
+    params = load_params("generate", Params)
+    chat = load_params("render", ChatFormat)
+    prompts = read_table(Path("data/prompts/dev.parquet"), PROMPT)
+    heldout = read_table(Path(f"data/sample/{arm}.heldout.parquet"), EXAMPLE)
+    answers, measured = [], []
+    for epoch, folder in progress(list(candidates(Path(f"models/sft/{arm}")).items()), desc=arm, unit="epoch"):
+        loaded = load_answering(folder)
+        responses = answer_prompts(loaded, prompts, params, responder=arm)
+        answers.append(responses.select(pl.lit(epoch).alias("epoch"), pl.all()))
+        measured.append({"epoch": epoch, **perplexity(loaded, heldout, chat, batch_size=params.batch_size)})
+    write_table(Path(f"data/generate/{arm}.parquet"), pl.concat(answers), EPOCH_RESPONSE)
+    write_table(Path(f"data/generate/{arm}.perplexity.parquet"), pl.DataFrame(measured), PERPLEXITY)
+
+
+if __name__ == "__main__":
+    run_stage(main, key="arm")

@@ -1,0 +1,78 @@
+"""judge: compare the judged arm with one opponent, pair by pair and in both orders.
+
+Reads data/respond/<judge.arm>.parquet, data/respond_opponent/<opponent>.parquet (schema.RESPONSE) and
+data/prompts/test.parquet (schema.PROMPT).
+Writes data/judge/<opponent>.parquet (schema.VERDICT): every (prompt, sample), annotator of judge.annotators and order,
+sorted by prompt, sample, annotator, order. `preference` is about contestants: a is the arm, b the opponent.
+
+LIMA s4.1: one screen with the prompt and answers A and B, and whether A, B or neither is significantly better; people
+and models get the same text (stages/templates/judge.txt). Both orders are our addition: judges favour positions.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, NamedTuple
+
+import polars as pl
+from pydantic import Field
+
+from stages.core.judging import Comparer
+from stages.core.presentations import answers_by_key, prompts_by_id, verdict_table
+from stages.core.section import Section
+from stages.runtime.annotators import Annotators, comparer
+from stages.runtime.files import read_table, write_table
+from stages.runtime.main import run_stage
+from stages.runtime.params import load_params
+from stages.schema import PROMPT, RESPONSE, VERDICT
+
+
+class Params(Section):
+    """Who is judged, and by whom."""
+
+    arm: Annotated[str, Field(min_length=1)]
+    annotators: Annotated[list[str], Field(min_length=1)]
+
+
+class Frames(NamedTuple):
+    """What is read."""
+
+    prompts: pl.DataFrame
+    arm: pl.DataFrame
+    opponent: pl.DataFrame
+
+
+class Tables(NamedTuple):
+    """What is written."""
+
+    verdicts: pl.DataFrame
+
+
+def run(frames: Frames, params: Params, *, opponent: str, comparers: Mapping[str, Comparer]) -> Tables:
+    """Judge every pair; `comparers` are the annotators, the only ones that may reach outside."""
+    prompts = prompts_by_id(frames.prompts)
+    verdicts = verdict_table(
+        a=answers_by_key(frames.arm, name=f"data/respond/{params.arm}.parquet", prompts=prompts),
+        b=answers_by_key(frames.opponent, name=f"data/respond_opponent/{opponent}.parquet", prompts=prompts),
+        names=(params.arm, opponent),
+        prompts=prompts,
+        comparers=comparers,
+    )
+    return Tables(verdicts)
+
+
+def main(opponent: str) -> None:
+    """Judge one opponent."""
+    params = load_params("judge", Params)
+    annotators = load_params("annotators", Annotators)
+    frames = Frames(
+        prompts=read_table(Path("data/prompts/test.parquet"), PROMPT),
+        arm=read_table(Path(f"data/respond/{params.arm}.parquet"), RESPONSE),
+        opponent=read_table(Path(f"data/respond_opponent/{opponent}.parquet"), RESPONSE),
+    )
+    comparers = {name: comparer(name, annotators) for name in params.annotators}
+    tables = run(frames, params, opponent=opponent, comparers=comparers)
+    write_table(Path(f"data/judge/{opponent}.parquet"), tables.verdicts, VERDICT)
+
+
+if __name__ == "__main__":
+    run_stage(main, key="opponent")

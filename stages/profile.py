@@ -1,0 +1,226 @@
+"""profile: Lay a named set of values over params.yaml, and show what it changes.
+
+    python -m stages.profile                                   the profiles and their arguments
+    python -m stages.profile folders origin=DIR base=DIR       lay one of them over params.yaml
+    python -m stages.profile miniature                         back to the embedded default
+
+Reads profiles/<name>.yaml and params.yaml; writes params.yaml. Comments and layout stay. Maps are merged; those named
+under `replace` are put in whole. `${name}` in a value is filled with the argument of that name. The result is checked
+by the parameter models of all stages before anything is written. profiles/miniature.yaml is a whole params.yaml.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from stages import (
+    base,
+    dedup,
+    extract,
+    generate,
+    grade,
+    judge,
+    prompts,
+    pull,
+    quality,
+    render,
+    report,
+    respond,
+    respond_opponent,
+    sample,
+    score,
+    select_checkpoint,
+    sft,
+)
+from stages.core.formats import Source
+from stages.core.overlay import ABSENT, at_path, differences, filled, leaves, merged, parts
+from stages.core.section import Section
+from stages.core.yaml_edit import rewrite
+from stages.errors import ParamsError
+from stages.runtime.annotators import Annotators
+from stages.runtime.files import write_text
+from stages.runtime.main import run_command
+from stages.runtime.params import PARAMS_PATH, check_section, read_yaml
+
+FOLDER = Path("profiles")
+WHOLE = "miniature"  # the profile that is a whole params.yaml
+
+# Every part of params.yaml and what it must look like; `*` is any key.
+MODELS: dict[str, type[Section]] = {
+    "miniature": pull.Miniature,
+    "sources.*": Source,
+    "pull": pull.Params,
+    "extract": extract.Params,
+    "prompts": prompts.Params,
+    "quality": quality.Params,
+    "dedup": dedup.Params,
+    "sample": sample.Params,
+    "arms.*.sample": sample.ArmParams,
+    "arms.*.sft": sft.ArmParams,
+    "base": base.Params,
+    "render": render.Params,
+    "sft": sft.Params,
+    "generate": generate.Params,
+    "select_checkpoint": select_checkpoint.Params,
+    "respond": respond.Params,
+    "opponents.*": respond_opponent.Params,
+    "annotators": Annotators,
+    "judge": judge.Params,
+    "grade": grade.Params,
+    "score": score.Params,
+    "report": report.Params,
+}
+
+
+class Profile(Section):
+    """A profile file."""
+
+    desc: str = Field(min_length=1)  # one line
+    arguments: dict[str, str] = Field(default={})  # name: what it is
+    replace: list[str] = Field(default=[])  # dotted paths of maps that are put in whole
+    params: dict[str, Any]
+
+
+def run(params: Mapping[str, Any], profile: Profile, arguments: Mapping[str, str]) -> dict[str, Any]:
+    """Lay a profile over parameters; neither is changed.
+
+    Raises:
+        ParamsError: an argument is missing, unknown or not declared, or a path under `replace` has no value.
+    """
+    check_arguments(profile, arguments)
+    values = filled(profile.params, arguments)
+    for path in profile.replace:
+        if at_path(values, path) is ABSENT:
+            raise ParamsError(f"replace: must name values under params, got {path!r}; add it there or take it off")
+    return merged(params, values, whole=profile.replace)
+
+
+def check_arguments(profile: Profile, arguments: Mapping[str, str]) -> None:
+    """Hold arguments against those that the profile declares.
+
+    Raises:
+        ParamsError: one is missing, empty or unknown.
+    """
+    known = ", ".join(profile.arguments) or "none"
+    for name in arguments:
+        if name not in profile.arguments:
+            raise ParamsError(f"unknown argument, got {name!r}; it takes {known}")
+    for name, text in profile.arguments.items():
+        if not arguments.get(name):
+            raise ParamsError(f"an argument is missing, got no {name!r}; add {name}=VALUE ({text})")
+
+
+def check(params: Any, path: Path) -> None:  # noqa: ANN401 - whatever the YAML holds
+    """Hold every part of params.yaml against the model of the stage that reads it.
+
+    Raises:
+        ParamsError: the first fault; `path` stands for the file in its sentence.
+    """
+    for name in leaves(params):
+        if not any(below(name, pattern) for pattern in MODELS):
+            raise ParamsError(f"{path}: unknown key, got {name!r}; remove it (known: {', '.join(MODELS)})")
+    for pattern, model in MODELS.items():
+        for section, value in parts(params, pattern):
+            if value is ABSENT:
+                raise ParamsError(f"{path}: {section}: missing; add it, profiles/miniature.yaml has an example")
+            check_section(value, model, section=section, path=path)
+
+
+def touched(pipeline: Mapping[str, Any], names: Collection[str]) -> list[str]:
+    """Stages of dvc.yaml that declare one of the changed leaves; what follows from them runs again too."""
+    result = []
+    for stage, entry in pipeline["stages"].items():
+        declared = entry.get("do", entry).get("params", [])
+        patterns = [re.sub(r"\$\{[^}]*\}", "*", path) for path in declared]
+        if any(below(name, pattern) for pattern in patterns for name in names):
+            result.append(stage)
+    return result
+
+
+def read_profile(name: str) -> Profile:
+    """Read profiles/<name>.yaml.
+
+    Raises:
+        ParamsError: there is none of that name, or it is not a profile.
+    """
+    path = _path(name)
+    value = read_yaml(path)
+    if name == WHOLE:
+        value = {"desc": "The embedded default: minutes on two cores, no network, GPU or key", "params": value}
+    return check_section(value, Profile, section=name, path=path)
+
+
+def main(name: str | None, arguments: Sequence[str], *, dry_run: bool) -> None:
+    """Lay a profile over params.yaml; without a name, list the profiles."""
+    if name is None:
+        _list()
+        return
+    path, profile, old = _path(name), read_profile(name), read_yaml(PARAMS_PATH)
+    pairs = _pairs(arguments)
+    try:
+        new = run({} if name == WHOLE else old, profile, pairs)
+    except ParamsError as error:
+        raise ParamsError(f"{path}: {error}") from None
+    check(new, Path(f"{PARAMS_PATH} with {path}"))
+    changed = differences(old, new)
+    print(f"{path}: {len(changed)} values {'would change' if dry_run else 'change'} in {PARAMS_PATH}")
+    for leaf, (before, after) in changed.items():
+        print(f"  {leaf}: {before} -> {after}")
+    stages = touched(read_yaml(Path("dvc.yaml")), changed)
+    print(f"to run again, with all that follows from them: {' '.join(stages) or 'nothing'}")
+    if not dry_run:
+        write_text(PARAMS_PATH, path.read_text(encoding="utf-8") if name == WHOLE else _rewritten(new))
+
+
+def below(name: str, pattern: str) -> bool:
+    """Whether a dotted path is, or lies below, one that fits the pattern."""
+    keys, wanted = name.split("."), pattern.split(".")
+    return len(keys) >= len(wanted) and all(w in ("*", k) for w, k in zip(wanted, keys, strict=False))
+
+
+def _list() -> None:
+    for path in sorted(FOLDER.glob("*.yaml")):
+        profile = read_profile(path.stem)
+        print(f"{path.stem}: {profile.desc}")
+        for name, text in profile.arguments.items():
+            print(f"    {name}=  {text}")
+
+
+def _path(name: str) -> Path:
+    known = sorted(path.stem for path in FOLDER.glob("*.yaml"))
+    if name not in known:
+        raise ParamsError(f"{FOLDER}: unknown profile, got {name!r}; there are {', '.join(known) or 'none'}")
+    return FOLDER / f"{name}.yaml"
+
+
+def _pairs(arguments: Sequence[str]) -> dict[str, str]:
+    for argument in arguments:
+        if "=" not in argument:
+            raise ParamsError(f"command line: an argument is NAME=VALUE, got {argument!r}; see --list")
+    return dict(argument.split("=", 1) for argument in arguments)
+
+
+def _rewritten(new: Mapping[str, Any]) -> str:
+    try:
+        return rewrite(PARAMS_PATH.read_text(encoding="utf-8"), new)
+    except ValueError as error:
+        raise ParamsError(f"{PARAMS_PATH}: cannot be edited in place, {error}; write its values out") from None
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(
+        prog="python -m stages.profile", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("name", nargs="?", help="a file of profiles/ without .yaml; without it they are listed")
+    parser.add_argument("arguments", nargs="*", metavar="key=value", help="arguments of the profile")
+    parser.add_argument("--dry-run", action="store_true", help="show the changes, write nothing")
+    parser.add_argument("--list", action="store_true", help="list the profiles and their arguments")
+    given = parser.parse_args()
+    chosen = None if given.list else given.name
+    raise SystemExit(run_command(lambda: main(chosen, given.arguments, dry_run=given.dry_run)))

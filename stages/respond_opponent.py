@@ -1,0 +1,109 @@
+"""respond_opponent: get an opponent's answers to the test prompts.
+
+Reads opponents.<name>.path (a model folder or a file of responses) and data/prompts/test.parquet (PROMPT).
+Writes data/respond_opponent/<name>.parquet (RESPONSE).
+
+LIMA s4.1 takes one answer a prompt from each of its baselines. *Ours*: an untuned base is prompted in plain text.
+"""
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+import polars as pl
+from pydantic import Field
+
+from stages.core.sampling import Decoding
+from stages.core.section import Section
+from stages.errors import InputError
+from stages.runtime.answering import answer_prompts, load_answering
+from stages.runtime.files import first_line, read_table, write_table
+from stages.runtime.main import run_stage
+from stages.runtime.params import load_params
+from stages.schema import PROMPT, RESPONSE
+
+
+class Params(Section):
+    """Section `opponents.<name>`."""
+
+    kind: Literal["model", "responses"]
+    path: str = Field(min_length=1)  # a model folder, or a file of responses
+
+
+def from_file(path: Path, prompts: pl.DataFrame, *, opponent: str) -> pl.DataFrame:
+    """Read answers to `prompts` (PROMPT rows) from a file.
+
+    Formats by suffix: `.parquet` our RESPONSE rows, matched by prompt id; `.jsonl` a row a line and `.json` a list of
+    rows, each LIMA's {conversations: [prompt, response]}, AlpacaEval's {instruction, output} or
+    {prompt_id, response}, matched by the prompt's text, or its id.
+
+    Returns:
+        RESPONSE rows sorted by prompt and sample.
+
+    Raises:
+        InputError: the file is missing or of another form, or a prompt has no answer in it.
+    """
+    if path.suffix == ".parquet":
+        given = read_table(path, RESPONSE).with_columns(responder=pl.lit(opponent))
+        found = given.join(prompts.select(prompt_id="id"), on="prompt_id", how="semi")
+    else:
+        answers = dict(_answer(row, f"{path}: row {number}") for number, row in enumerate(_rows(path), 1))
+        rows = [
+            {"prompt_id": row["id"], "responder": opponent, "sample": 0, "response": response}
+            for row in prompts.iter_rows(named=True)
+            if (response := answers.get(row["id"], answers.get(row["messages"][-1]["content"].strip()))) is not None
+        ]
+        found = pl.DataFrame(
+            rows, schema={key: RESPONSE[key] for key in ("prompt_id", "responder", "sample", "response")}
+        )
+        found = found.with_columns(finish_reason=pl.lit("given"), n_tokens=pl.lit(None))
+    missing = prompts.filter(~pl.col("id").is_in(found["prompt_id"].implode()))
+    if len(missing):
+        raise InputError(
+            f"{path}: no answer to {len(missing)} of {len(prompts)} test prompts, first {missing['id'].sort()[0]!r}; "
+            "add them, or make the file anew from data/prompts/test.parquet"
+        )
+    return found.sort("prompt_id", "sample")
+
+
+def _rows(path: Path) -> list[Any]:
+    try:
+        text = path.read_text(encoding="utf-8")
+        rows = json.loads(text) if path.suffix == ".json" else [json.loads(line) for line in text.splitlines() if line]
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read as {path.suffix or 'JSON'} ({first_line(error)}); mend it") from None
+    if not isinstance(rows, list):
+        raise InputError(
+            f"{path}: a list of answers is needed, got a {type(rows).__name__}; see `opponents` in params.yaml"
+        )
+    return rows
+
+
+def _answer(row: Any, where: str) -> tuple[str, str]:  # noqa: ANN401 - JSON
+    """(prompt text or id, response) of one row."""
+    match row:
+        case {"conversations": [str(prompt), str(response), *_]}:
+            return prompt.strip(), response
+        case {"instruction": str(prompt), "output": str(response)}:
+            return prompt.strip(), response
+        case {"prompt_id": str(prompt_id), "response": str(response)}:
+            return prompt_id, response
+    raise InputError(
+        f"{where}: not an answer; a row has conversations, or instruction and output, or prompt_id and response"
+    )
+
+
+def main(opponent: str) -> None:
+    """Answer for one opponent."""
+    params = load_params(f"opponents.{opponent}", Params)
+    prompts = read_table(Path("data/prompts/test.parquet"), PROMPT)
+    path = Path(params.path).expanduser()
+    if params.kind == "model":
+        responses = answer_prompts(load_answering(path), prompts, load_params("respond", Decoding), responder=opponent)
+    else:
+        responses = from_file(path, prompts, opponent=opponent)
+    write_table(Path(f"data/respond_opponent/{opponent}.parquet"), responses, RESPONSE)
+
+
+if __name__ == "__main__":
+    run_stage(main, key="opponent")

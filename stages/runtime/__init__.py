@@ -1,0 +1,1 @@
+"""The only shared I/O: parameters, files, progress, endpoints."""

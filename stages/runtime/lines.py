@@ -1,0 +1,97 @@
+"""Files of rows, one row at a time: CSV and newline-delimited JSON, with the line number in every error."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import IO, Any, Protocol
+
+from stages.errors import InputError
+from stages.runtime.files import first_line
+
+MAX_LINE_CHARS = 16 * 2**20  # a line that goes on for longer is no row of text
+
+
+def csv_rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
+    """Yield (line number, row by column name) of a CSV file with a header; fields may hold line breaks.
+
+    Raises:
+        InputError: the file is no UTF-8 or no CSV, or a row has more or fewer fields than the header.
+    """
+    csv.field_size_limit(MAX_LINE_CHARS)
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        reader = csv.reader(_lines(file, path), strict=True)
+        try:
+            header = next(reader, [])
+            for fields in reader:
+                if fields and len(fields) != len(header):
+                    raise InputError(
+                        f"{path}, line {reader.line_num}: must have {len(header)} fields as the header, "
+                        f"got {len(fields)}; mend the file"
+                    )
+                if fields:
+                    yield reader.line_num, dict(zip(header, fields, strict=True))
+        except csv.Error as error:
+            raise InputError(f"{path}, line {reader.line_num}: must be CSV, got {first_line(error)}; mend it") from None
+
+
+def csv_header(path: Path) -> tuple[str, ...]:
+    """Return the column names of a CSV file."""
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        return tuple(next(csv.reader(_lines(file, path)), ()))
+
+
+class Readable(Protocol):
+    """A binary file, plain or unpacked on the way."""
+
+    def readline(self, size: int = -1, /) -> bytes:
+        """Read up to the end of a line, at most `size` bytes."""
+
+
+def json_rows(
+    file: Readable, name: object, *, mentions: Collection[bytes] = ()
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield (line number, object) of newline-delimited JSON.
+
+    Args:
+        file: what to read, open.
+        name: what to call it in errors.
+        mentions: if any, lines that hold none of these bytes are passed over unread, for speed.
+
+    Raises:
+        InputError: a line is too long or is no JSON object.
+    """
+    number = 0
+    while line := file.readline(MAX_LINE_CHARS + 1):
+        number += 1
+        if len(line) > MAX_LINE_CHARS:
+            raise InputError(
+                f"{name}, line {number}: must have at most {MAX_LINE_CHARS:,} bytes, got more; mend the file"
+            )
+        if not line.strip() or (mentions and not any(word in line for word in mentions)):
+            continue
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise InputError(f"{name}, line {number}: must be JSON, got {first_line(error)}; mend the file") from None
+        if not isinstance(row, dict):
+            raise InputError(f"{name}, line {number}: must be a JSON object, got {type(row).__name__}; mend the file")
+        yield number, row
+
+
+def _lines(file: IO[str], path: Path) -> Iterator[str]:
+    number = 0
+    try:
+        while line := file.readline(MAX_LINE_CHARS + 1):
+            number += 1
+            if len(line) > MAX_LINE_CHARS:
+                raise InputError(
+                    f"{path}, line {number}: must have at most {MAX_LINE_CHARS:,} characters, got more; mend it"
+                )
+            yield line
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"{path}, after line {number}: must be UTF-8, got {first_line(error)}; convert the file"
+        ) from None

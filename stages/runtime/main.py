@@ -1,0 +1,45 @@
+"""How every stage starts: arguments, help, and one sentence for a fault that the user can mend."""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from stages.errors import LimaError
+
+
+def run_stage(main: Callable[..., None], *, key: str | None = None) -> None:
+    """Run `main()`, or `main(<key>)`, as the command `python -m stages.<stage> [key]`.
+
+    Args:
+        main: the stage's main function; its module's docstring is the text of --help.
+        key: name of the one argument, for stages that run once for each source, arm or opponent.
+    """
+    module: Any = sys.modules["__main__"]
+    name = module.__spec__.name if module.__spec__ else main.__module__
+    parser = argparse.ArgumentParser(
+        prog=f"python -m {name}",
+        description=module.__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    if key is not None:
+        parser.add_argument(key, help=f"a key of `{key}s` in params.yaml")
+    arguments = vars(parser.parse_args())
+    raise SystemExit(run_command(lambda: main(**arguments)))
+
+
+def run_command(command: Callable[[], None]) -> int:
+    """Run a command and give its exit status; a LimaError becomes one line on standard error."""
+    try:
+        command()
+    except LimaError as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted; what was finished is kept, run it again to go on", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # e.g. `... | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return 0

@@ -1,0 +1,89 @@
+"""Model folders: check, load, save. Safetensors only, no remote code, nothing fetched."""
+
+import json
+import os
+import struct
+from pathlib import Path
+from typing import Any
+
+import stages.runtime.threads  # noqa: F401 - before torch
+from stages.errors import InputError
+from stages.runtime.files import first_line
+
+
+def check_model_folder(folder: Path) -> None:
+    """See that a folder holds a model that can be loaded: a config, and whole safetensors files.
+
+    Raises:
+        InputError: naming what is missing or damaged.
+    """
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such model folder; correct the path")
+    if not (folder / "config.json").is_file():
+        raise InputError(f"{folder}: no config.json in it; a model folder in the transformers layout is needed")
+    weights = sorted(folder.glob("*.safetensors"))
+    if not weights:
+        other = sorted(path.name for path in folder.glob("*.bin"))
+        hint = f"only {other[0]}" if other else "no weights"
+        raise InputError(f"{folder}: no *.safetensors in it, {hint}; convert the weights with transformers first")
+    for path in weights:
+        _check_safetensors(path)
+
+
+def load_model(folder: Path, *, dtype: str = "float32") -> Any:  # noqa: ANN401 - a transformers model
+    """Load a causal LM in eval mode onto the GPU if there is one.
+
+    Args:
+        folder: a model folder in the transformers layout.
+        dtype: name of a torch dtype for the weights.
+
+    Raises:
+        InputError: the folder cannot be loaded.
+    """
+    check_model_folder(folder)
+    import torch
+    from transformers import AutoModelForCausalLM
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()
+
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=getattr(torch, dtype), local_files_only=True, use_safetensors=True, trust_remote_code=False
+        )
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise InputError(f"{folder}: transformers cannot load it, {first_line(error)}; mend or replace it") from None
+    return model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
+
+
+def save_model(model: Any, folder: Path) -> None:  # noqa: ANN401
+    """Save config, generation config and safetensors weights into `folder`, quietly."""
+    import torch
+    from transformers.utils.logging import disable_progress_bar
+
+    if not torch.cuda.is_available():
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")  # saving imports DeepSpeed, which warns otherwise
+    disable_progress_bar()
+    model.save_pretrained(folder)
+    for path in folder.iterdir():
+        path.chmod(0o644)  # safetensors writes 0600, which a shared cache cannot read
+
+
+def context_tokens(model: Any) -> int:  # noqa: ANN401
+    """Positions that the model was made for."""
+    return int(model.config.max_position_embeddings)
+
+
+def _check_safetensors(path: Path) -> None:
+    """Compare the file's size with what its header promises: a truncated download is found before it is loaded."""
+    try:
+        with path.open("rb") as file:
+            (n_header,) = struct.unpack("<Q", file.read(8))
+            if n_header > 100_000_000:
+                raise ValueError("its header is too large")
+            header = json.loads(file.read(n_header))
+        n_data = max((entry["data_offsets"][1] for key, entry in header.items() if key != "__metadata__"), default=0)
+    except (struct.error, ValueError, KeyError, TypeError, AttributeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not a safetensors file, {first_line(error)}; fetch it again") from None
+    if path.stat().st_size != 8 + n_header + n_data:
+        raise InputError(f"{path}: truncated, {path.stat().st_size} bytes of {8 + n_header + n_data}; fetch it again")

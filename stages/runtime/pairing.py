@@ -1,0 +1,86 @@
+"""Prompts and their best responses, joined as they come and in any order, in bounded memory."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+from stages.errors import InputError
+
+_CACHE_KIB = 64 * 1024  # what does not fit goes to a temporary file that SQLite makes and removes
+_TABLES = """
+    PRAGMA journal_mode = OFF;
+    PRAGMA synchronous = OFF;
+    PRAGMA cache_size = -{cache};
+    CREATE TABLE prompt (key TEXT PRIMARY KEY, fields TEXT);
+    CREATE TABLE response (parent TEXT PRIMARY KEY, score INTEGER, number INTEGER, author TEXT, fields TEXT);
+    CREATE TABLE author (key TEXT PRIMARY KEY, name TEXT);
+"""
+_BETTER = """
+    INSERT INTO response VALUES (?, ?, ?, ?, ?)
+    ON CONFLICT (parent) DO UPDATE
+    SET score = excluded.score, number = excluded.number, author = excluded.author, fields = excluded.fields
+    WHERE excluded.score > score OR (excluded.score = score AND excluded.number < number)
+"""
+_PAIRS = """
+    SELECT prompt.key, prompt.fields, response.score, response.fields, author.name
+    FROM prompt LEFT JOIN response ON response.parent = prompt.key LEFT JOIN author ON author.key = response.author
+    ORDER BY prompt.key
+"""
+_ORPHANS = "SELECT count(*) FROM response WHERE parent NOT IN (SELECT key FROM prompt)"
+
+
+class Pair(NamedTuple):
+    """A prompt and its best response; `response` and `score` are None where there is none."""
+
+    key: str
+    prompt: list[Any]
+    score: int | None
+    response: list[Any] | None
+    author: str | None  # name behind the response's author key, where it is known
+
+
+class Pairing:
+    """Collects prompts, responses and authors; then gives each prompt with its best response, by key.
+
+    The best response has the highest score; of several, the lowest number (the earliest). A prompt given twice counts
+    as the last. Fields are plain JSON values.
+    """
+
+    def __init__(self) -> None:
+        self._db = sqlite3.connect("", isolation_level=None)  # "": private, in memory while it is small
+
+    def __enter__(self) -> Pairing:
+        self._db.executescript(_TABLES.format(cache=_CACHE_KIB))
+        return self
+
+    def __exit__(self, _kind: type[BaseException] | None, error: BaseException | None, _trace: object) -> None:
+        self._db.close()
+        if isinstance(error, sqlite3.OperationalError):
+            raise InputError(
+                f"temporary file of the join: {error}; free space, or name another folder in SQLITE_TMPDIR"
+            ) from error
+
+    def add_prompt(self, key: str, fields: Sequence[Any]) -> None:
+        """Add a prompt under the key that its responses name."""
+        self._db.execute("INSERT OR REPLACE INTO prompt VALUES (?, ?)", (key, json.dumps(fields)))
+
+    def add_response(self, parent: str, *, score: int, number: int, fields: Sequence[Any], author: str = "") -> None:
+        """Add a response; it is kept if it is the best of its parent so far."""
+        self._db.execute(_BETTER, (parent, score, number, author, json.dumps(fields)))
+
+    def add_author(self, key: str, name: str) -> None:
+        """Add the name behind an author key."""
+        self._db.execute("INSERT OR REPLACE INTO author VALUES (?, ?)", (key, name))
+
+    def n_orphans(self) -> int:
+        """Return how many prompts are missing that responses were given for."""
+        count: int = self._db.execute(_ORPHANS).fetchone()[0]
+        return count
+
+    def pairs(self) -> Iterator[Pair]:
+        """Yield every prompt in the order of its key, as text."""
+        for key, prompt, score, response, author in self._db.execute(_PAIRS):
+            yield Pair(key, json.loads(prompt), score, json.loads(response) if response else None, author)

@@ -1,0 +1,79 @@
+"""params.yaml, read and checked one section at a time."""
+
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from stages.core.section import Section
+from stages.errors import ParamsError
+
+PARAMS_PATH = Path("params.yaml")
+
+
+S = TypeVar("S", bound=Section)
+
+
+def load_params(section: str, model: type[S], *, path: Path = PARAMS_PATH) -> S:
+    """Read one section.
+
+    Args:
+        section: dotted path of the section, e.g. "quality" or "arms.curated.sample".
+        model: what the section must look like.
+        path: the parameter file.
+
+    Raises:
+        ParamsError: the file or section is missing, or a key is unknown, of the wrong type or out of range.
+    """
+    value = read_yaml(path)
+    for depth, key in enumerate(section.split(".")):
+        if not isinstance(value, dict) or key not in value:
+            known = ", ".join(map(str, value)) if isinstance(value, dict) else "nothing"
+            where = ".".join(section.split(".")[:depth]) or "the top level"
+            raise ParamsError(f"{path}: no {section!r}; {where} has {known}")
+        value = value[key]
+    return check_section(value, model, section=section, path=path)
+
+
+def check_section(value: object, model: type[S], *, section: str, path: Path) -> S:
+    """Validate plain values of one section.
+
+    Raises:
+        ParamsError: naming file, key, value and remedy of the first fault.
+    """
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        key = ".".join([section, *(str(part) for part in fault["loc"])])
+        raise ParamsError(f"{path}: {key}: {_rule(fault, model)}") from None
+
+
+def read_yaml(path: Path) -> Any:  # noqa: ANN401 - YAML is any tree of plain values
+    """Read YAML 1.2 (`1e-5` is a number) into plain dicts, lists and scalars.
+
+    Raises:
+        ParamsError: the file is missing or is not YAML.
+    """
+    try:
+        return YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ParamsError(f"{path}: no such file; run from the top folder of the project") from None
+    except YAMLError as error:
+        raise ParamsError(f"{path}: not YAML, {' '.join(str(error).split())}") from None
+
+
+def _rule(fault: Any, model: type[Section]) -> str:  # noqa: ANN401 - pydantic's ErrorDetails
+    if fault["type"] == "extra_forbidden":
+        parent: Any = model
+        for part in fault["loc"][:-1]:
+            field = getattr(parent, "model_fields", {}).get(part)
+            parent = getattr(field, "annotation", None)
+        known = ", ".join(getattr(parent, "model_fields", {})) or "see the comments there"
+        return f"unknown key, got {fault['input']!r}; remove it (known here: {known})"
+    if fault["type"] == "missing":
+        return "missing; add it, profiles/miniature.yaml has an example"
+    message = fault["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    return f"must be {message}, got {fault['input']!r}; correct it there, the comment beside it gives the range"

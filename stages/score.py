@@ -1,0 +1,283 @@
+"""score: turn verdicts, grades and checkable answers into numbers with intervals.
+
+Reads data/prompts/{test,dev}.parquet (schema.PROMPT); of every arm data/respond/, data/generate/ (and .perplexity),
+data/select_checkpoint/ and data/grade/<arm>.parquet; of every opponent data/respond_opponent/ and
+data/judge/<opponent>.parquet; data/annotations/*.jsonl.
+Writes metrics/score.json and metrics/score/{pairwise,accuracy,difference,agreement,checkpoints,grades}.csv. In each, n
+is what the rate or mean beside it is over; a number that does not exist is an empty cell, and a rate of nothing has no
+row.
+
+LIMA s4.2 (win, tie, lose), s4.3 (tie-discounted agreement), s5 (mean grades), Appendix B (checkpoints). Ours: both
+orders (stages/core/preferences.py), intervals over prompts (stages/core/intervals.py), kappa and tie rates beside
+agreement, and checkable answers. Verdicts that failed are out of every rate and counted; above
+score.max_unscored_share of those an annotator could have given, the run fails. `no_reference` is no failure: the
+annotator does not apply to that prompt.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+
+import polars as pl
+from pydantic import ConfigDict, Field
+
+from stages.core.accuracy import measure_answers
+from stages.core.intervals import Intervals
+from stages.core.judging import NO_REFERENCE, Answer, Prompt
+from stages.core.people import current
+from stages.core.preferences import ITEM, resolve
+from stages.core.presentations import Key, answers_by_key, prompts_by_id
+from stages.core.score_tables import (
+    Curve,
+    accuracy_table,
+    agreement_table,
+    checkpoints_table,
+    difference_table,
+    grades_table,
+    groups,
+    pairwise_table,
+)
+from stages.core.section import Section
+from stages.errors import InputError, JudgeError, ParamsError
+from stages.runtime.files import read_table, write_csv, write_json
+from stages.runtime.main import run_stage
+from stages.runtime.params import load_params
+from stages.runtime.people import read_people
+from stages.schema import EPOCH_GRADE, EPOCH_RESPONSE, GRADE, PERPLEXITY, PROMPT, RESPONSE, VERDICT
+
+
+class Params(Section):
+    """How intervals are made, and how many failures are too many."""
+
+    seed: Annotated[int, Field(ge=0)]
+    n_bootstrap: Annotated[int, Field(ge=100, le=1_000_000)]
+    confidence: Annotated[float, Field(gt=0, lt=1)]
+    max_unscored_share: Annotated[float, Field(ge=0, le=1)]
+
+
+class Judged(Section):
+    """Section `judge`."""
+
+    arm: str
+    annotators: list[str]
+
+
+class Named(Section):
+    """A map of which the names alone matter here."""
+
+    model_config = ConfigDict(extra="allow")
+
+    @property
+    def names(self) -> list[str]:
+        """The keys, in the file's order."""
+        return list(self.model_extra or {})
+
+
+class Frames(NamedTuple):
+    """What is read; maps are by arm or by opponent."""
+
+    test: pl.DataFrame
+    dev: pl.DataFrame
+    generated: Mapping[str, pl.DataFrame]
+    perplexity: Mapping[str, pl.DataFrame]
+    epoch_grades: Mapping[str, pl.DataFrame]
+    responses: Mapping[str, pl.DataFrame]
+    grades: Mapping[str, pl.DataFrame]
+    opponent_responses: Mapping[str, pl.DataFrame]
+    verdicts: Mapping[str, pl.DataFrame]
+    people: pl.DataFrame
+
+
+class Tables(NamedTuple):
+    """What is written: one csv each, named by its field, and the summary of them."""
+
+    pairwise: pl.DataFrame
+    accuracy: pl.DataFrame
+    difference: pl.DataFrame
+    agreement: pl.DataFrame
+    checkpoints: pl.DataFrame
+    grades: pl.DataFrame
+    summary: dict[str, Any]
+
+
+def run(frames: Frames, params: Params, *, arm: str) -> Tables:
+    """Score everything about the judged arm, its opponents and the other arms.
+
+    Raises:
+        InputError: tables do not belong together.
+        JudgeError: too many verdicts or grades failed.
+    """
+    _check_unscored(frames, params.max_unscored_share)
+    intervals = Intervals(params.seed, params.n_bootstrap, params.confidence)
+    prompts = prompts_by_id(frames.test)
+    answers = _answers(frames, prompts)
+    opponents = list(frames.opponent_responses)
+    measured = {name: measure_answers(given, prompts) for name, given in answers.items()}
+    people = current(frames.people, answers, arm=arm, opponents=opponents)
+    pairs = _pairs(frames.verdicts, people.verdicts, arm=arm)
+    tables = {
+        "pairwise": pairwise_table(pairs, intervals),
+        "accuracy": accuracy_table(measured, intervals),
+        "difference": difference_table(measured, a=arm, opponents=opponents, intervals=intervals),
+        "agreement": agreement_table(pairs, intervals),
+        "checkpoints": checkpoints_table(_curves(frames), intervals),
+        "grades": grades_table(frames.grades, intervals),
+    }
+    return Tables(**tables, summary=_summary(tables, pairs, frames.grades) | {"annotations": people.counts})
+
+
+def _answers(frames: Frames, prompts: Mapping[str, Prompt]) -> dict[str, dict[Key, Answer]]:
+    """Everyone's answers by name, arms first. An opponent named as an arm must be that arm."""
+    answers = {
+        name: answers_by_key(frame, name=f"data/respond/{name}.parquet", prompts=prompts)
+        for name, frame in frames.responses.items()
+    }
+    for name, frame in frames.opponent_responses.items():
+        given = answers_by_key(frame, name=f"data/respond_opponent/{name}.parquet", prompts=prompts)
+        if answers.setdefault(name, given) != given:
+            raise InputError(
+                f"params.yaml: opponents.{name}: an opponent with the name of an arm must give that arm's answers, got "
+                f"others; rename it"
+            )
+    return answers
+
+
+def _pairs(verdicts: Mapping[str, pl.DataFrame], people: pl.DataFrame, *, arm: str) -> pl.DataFrame:
+    """Every annotator's pairs (stages/core/preferences.py), models' and people's."""
+    machine = resolve(pl.concat([pl.DataFrame(schema=VERDICT), *verdicts.values()]))
+    others = machine.filter(pl.col("a") != arm)
+    if not others.is_empty():
+        raise InputError(f"data/judge: must judge {arm!r}, got verdicts about {others['a'][0]!r}; run `judge` again")
+    both = set(people["annotator"]) & set(machine["annotator"])
+    if both:
+        raise InputError(
+            f"data/annotations: a person's name must not be that of an annotator of params.yaml, got {min(both)!r}; "
+            "rename one"
+        )
+    return pl.concat([machine, resolve(people)]).sort(*ITEM, "annotator")
+
+
+def _curves(frames: Frames) -> dict[str, Curve]:
+    prompts = prompts_by_id(frames.dev)
+    curves = {}
+    for arm, grades in frames.epoch_grades.items():
+        exact: dict[int, float | None] = {}
+        for (epoch,), given in groups(frames.generated[arm], "epoch"):
+            answers = answers_by_key(given, name=f"data/generate/{arm}.parquet", prompts=prompts)
+            right = measure_answers(answers, prompts)["exact"].to_list()
+            exact[epoch] = sum(right) / len(right) if right else None
+        perplexity = dict(frames.perplexity[arm].select("epoch", "perplexity").iter_rows())
+        curves[arm] = Curve(grades, exact, perplexity)
+    return curves
+
+
+def _check_unscored(frames: Frames, max_share: float) -> None:
+    tables = {f"data/judge/{name}.parquet": table for name, table in frames.verdicts.items()}
+    tables |= {f"data/grade/{name}.parquet": table for name, table in frames.grades.items()}
+    tables |= {f"data/select_checkpoint/{name}.parquet": table for name, table in frames.epoch_grades.items()}
+    for path, table in tables.items():
+        applicable = table.filter(pl.col("unscored_reason").ne_missing(NO_REFERENCE))
+        for (annotator,), some in groups(applicable, "annotator"):
+            reasons = some["unscored_reason"].drop_nulls()
+            if reasons.len() > max_share * some.height:
+                raise JudgeError(
+                    f"{path}: score.max_unscored_share is {max_share:g}, got {reasons.len()} of {some.height} unscored "
+                    f"by {annotator!r} ({_told(reasons)}); mend the annotator and run it again, or raise the share"
+                )
+
+
+def _told(reasons: pl.Series) -> str:
+    counts = reasons.value_counts().sort(["count", reasons.name], descending=[True, False])
+    return ", ".join(f"{n} {reason}" for reason, n in counts.iter_rows())
+
+
+def _summary(
+    tables: Mapping[str, pl.DataFrame], pairs: pl.DataFrame, grades: Mapping[str, pl.DataFrame]
+) -> dict[str, Any]:
+    """The numbers that people compare between runs, and what is behind them that no table shows."""
+    checkpoints = tables["checkpoints"].filter(pl.col("selected") == 1)
+    return {
+        "accuracy": _accuracy(tables["accuracy"]),
+        "difference": _difference(tables["difference"]),
+        "pairwise": _pairwise(tables["pairwise"], pairs),
+        "grade": _grade(tables["grades"], grades),
+        "selected_epoch": dict(checkpoints.select("arm", "epoch").iter_rows()),
+    }
+
+
+def _accuracy(table: pl.DataFrame) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for row in table.iter_rows(named=True):
+        found.setdefault(row["responder"], {"n": row["n"]})[row["measure"]] = row["rate"]
+    return found
+
+
+def _difference(table: pl.DataFrame) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for row in table.iter_rows(named=True):
+        numbers = {key: row[key] for key in ("n", "difference", "low", "high")}
+        found.setdefault(row["b"], {})[row["measure"]] = numbers
+    return found
+
+
+def _pairwise(table: pl.DataFrame, pairs: pl.DataFrame) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for (opponent, annotator), some in groups(pairs, "b", "annotator"):
+        n = {state: int((some["outcome"] == state).sum()) for state in ("unscored", "not_applicable")}
+        counts = {"n": some.height - sum(n.values()), **{f"n_{state}": count for state, count in n.items()}}
+        found.setdefault(opponent, {})[annotator] = counts
+    for row in table.iter_rows(named=True):
+        found[row["opponent"]][row["annotator"]][row["outcome"]] = row["rate"]
+    return found
+
+
+def _grade(table: pl.DataFrame, grades: Mapping[str, pl.DataFrame]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for arm, given in grades.items():
+        for (annotator,), some in groups(given, "annotator"):
+            n, n_not_applicable = some["helpfulness"].count(), int((some["unscored_reason"] == NO_REFERENCE).sum())
+            counts = {"n": n, "n_unscored": some.height - n - n_not_applicable, "n_not_applicable": n_not_applicable}
+            found.setdefault(arm, {})[annotator] = counts
+    for row in table.iter_rows(named=True):
+        found[row["responder"]][row["annotator"]]["mean_helpfulness"] = row["mean_helpfulness"]
+    return found
+
+
+def main() -> None:
+    """Score the run."""
+    params = load_params("score", Params)
+    judged = load_params("judge", Judged)
+    arms, opponents = load_params("arms", Named).names, load_params("opponents", Named).names
+    if judged.arm not in arms:
+        raise ParamsError(
+            f"params.yaml: judge.arm: must be one of arms, got {judged.arm!r}; known there: {', '.join(arms)}"
+        )
+    tables = run(_read(arms, opponents), params, arm=judged.arm)
+    for name, table in tables._asdict().items():
+        if name != "summary":
+            write_csv(Path(f"metrics/score/{name}.csv"), table)
+    write_json(Path("metrics/score.json"), tables.summary)
+
+
+def _read(arms: Sequence[str], opponents: Sequence[str]) -> Frames:
+    def tables(
+        stage: str, names: Sequence[str], schema: Mapping[str, pl.DataType], suffix: str = ""
+    ) -> dict[str, pl.DataFrame]:
+        return {name: read_table(Path(f"data/{stage}/{name}{suffix}.parquet"), schema) for name in names}
+
+    return Frames(
+        test=read_table(Path("data/prompts/test.parquet"), PROMPT),
+        dev=read_table(Path("data/prompts/dev.parquet"), PROMPT),
+        generated=tables("generate", arms, EPOCH_RESPONSE),
+        perplexity=tables("generate", arms, PERPLEXITY, ".perplexity"),
+        epoch_grades=tables("select_checkpoint", arms, EPOCH_GRADE),
+        responses=tables("respond", arms, RESPONSE),
+        grades=tables("grade", arms, GRADE),
+        opponent_responses=tables("respond_opponent", opponents, RESPONSE),
+        verdicts=tables("judge", opponents, VERDICT),
+        people=read_people(Path("data/annotations")),
+    )
+
+
+if __name__ == "__main__":
+    run_stage(main)

@@ -1,0 +1,1 @@
+"""One module a dump format: raw files in, candidate rows out."""

@@ -1,0 +1,87 @@
+import re
+
+import polars as pl
+import pytest
+
+from stages.core import figures
+from stages.core.score_tables import CHECKPOINTS, DIFFERENCE, GRADES, PAIRWISE
+from tests.core.test_headline import CAST
+from tests.run_tables import losses
+
+
+def test_thinned_losses_are_means_weighted_by_supervised_tokens() -> None:
+    frame = losses(200, start=3.0).sample(fraction=1.0, shuffle=True, seed=0)
+    found = figures.thin_losses({"ours": frame})
+    assert len(found) == 100
+    first = losses(200, start=3.0).head(2)
+    mean = (
+        sum(a * b for a, b in first.select("loss", "n_supervised_tokens").iter_rows())
+        / first["n_supervised_tokens"].sum()
+    )
+    assert found["loss"][0] == pytest.approx(mean)
+    assert found["step"].to_list() == list(range(2, 201, 2))
+
+
+@pytest.mark.parametrize("n", [1, 99, 100, 101, 1000])
+def test_no_curve_has_more_points_than_it_can_show(n: int) -> None:
+    found = figures.thin_losses({"ours": losses(n, start=3.0)})
+    assert min(n, 50) <= len(found) <= figures.N_LOSS_POINTS
+    assert found["step"][-1] == n
+
+
+def test_no_arm_gives_no_curve() -> None:
+    loss = figures.thin_losses({})
+    assert loss.columns == ["arm", "step", "epoch", "loss"]
+    assert figures.loss_chart(loss, CAST) is None
+
+
+def test_losses_are_measured_from_the_right_of_the_bar() -> None:
+    rows = [("base", "gpt", "win", 100, 0.6, 0.5, 0.7), ("base", "gpt", "lose", 100, 0.4, 0.3, 0.5)]
+    (block,) = figures.pairwise(pl.DataFrame(rows, schema=PAIRWISE, orient="row"), CAST, counts={})
+    bar = block["rows"][0]["bar"]
+    assert re.findall(r'class="whisker w-lose" x1="(\d+)%" x2="(\d+)%"', bar)[0] == ("50", "70")
+    assert block["rows"][0]["words"][0].replace("\u202f", " ") == "win 60 % [50, 70]"
+
+
+def test_people_who_judged_are_shown_after_the_annotators_of_the_parameters() -> None:
+    rows = [("base", who, "win", 9, 1.0, 0.7, 1.0) for who in ("ada", "length", "gpt")]
+    blocks = list(figures.pairwise(pl.DataFrame(rows, schema=PAIRWISE, orient="row"), CAST, counts={}))
+    assert [block["annotator"] for block in blocks] == ["gpt", "length", "ada"]
+
+
+def test_what_is_left_out_of_a_rate_stands_beside_it() -> None:
+    rows = [("base", "gpt", "win", 9, 1.0, 0.7, 1.0)]
+    counts = {"base": {"gpt": {"n": 9, "n_unscored": 2, "n_not_applicable": 3}}}
+    (block,) = figures.pairwise(pl.DataFrame(rows, schema=PAIRWISE, orient="row"), CAST, counts=counts)
+    assert (block["rows"][0]["n_unscored"], block["rows"][0]["n_not_applicable"]) == (2, 3)
+
+
+@pytest.mark.parametrize(("widest", "label"), [(0.02, "+10"), (0.2, "+25"), (0.26, "+50"), (0.9, "+100")])
+def test_the_axis_of_differences_is_no_wider_than_needed(widest: float, label: str) -> None:
+    rows = [("ours", "theirs", "exact", 9, 0.01, 0.0, widest)]
+    assert label in figures.differences(pl.DataFrame(rows, schema=DIFFERENCE, orient="row"), CAST)["axis"]
+
+
+def test_a_difference_touching_zero_is_not_clear_of_it() -> None:
+    rows = [("ours", "theirs", "exact", 9, 0.01, 0.0, 0.02), ("ours", "theirs", "exact", 9, 0.01, 0.001, 0.02)]
+    found = figures.differences(pl.DataFrame(rows, schema=DIFFERENCE, orient="row"), CAST)
+    assert [row["is_clear"] for row in found["rows"]] == [False, True]
+
+
+def test_an_epoch_without_a_grade_leaves_the_other_curve() -> None:
+    rows = [("ours", 5, 0, None, None, None, None, 6.0, 0), ("ours", 10, 0, None, None, None, None, 7.0, 1)]
+    (found,) = figures.checkpoints(pl.DataFrame(rows, schema=CHECKPOINTS, orient="row"), CAST)
+    assert found["grade"] is None
+    assert "ours, 10: 7.00" in found["perplexity"]
+    assert found["selected"] == [10]
+
+
+def test_grades_without_outcomes_have_no_bar() -> None:
+    rows = [("ours", "gpt", 3, 4.0, None, None, None, None, None, 0, None)]
+    (found,) = figures.grades(pl.DataFrame(rows, schema=GRADES, orient="row"), CAST)
+    assert found["bar"] is None
+    assert "mean helpfulness 4.00" in found["scale"]
+
+
+def test_each_responder_keeps_one_colour() -> None:
+    assert figures.colours(CAST) == {"ours": 0, "theirs": 1, "base": 2}

@@ -1,0 +1,184 @@
+"""What a model is asked, and what its reply says."""
+
+import gzip
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stages.core.judging import Answer, Comparison, Prompt, Submission
+from stages.core.replies import (
+    TAGS,
+    Reply,
+    Unanswered,
+    comparison_text,
+    fill,
+    neutralise,
+    read_choice,
+    read_grade,
+    submission_text,
+)
+from stages.errors import InputError
+
+ROOT = Path(__file__).parents[2]
+TEMPLATES = {path.stem: path.read_text() for path in (ROOT / "stages/templates").glob("*.txt")}
+ALPACA_EVAL = ROOT / "../shared/data/judging/alpaca_eval"
+
+
+def reply(text: str, *, finish_reason: str = "stop", refusal: str | None = None) -> Reply:
+    return Reply(text, finish_reason, refusal, "judge-1", 10, 5)
+
+
+def comparison_of(prompt: str, first: str, second: str) -> str:
+    item = Comparison(Prompt("p:1", prompt), Answer(first, "eot"), Answer(second, "eot"))
+    return comparison_text(item, template=TEMPLATES["judge"], form=TEMPLATES["judge_reply"])
+
+
+def test_fill_is_one_pass() -> None:
+    assert fill("{{a}}|{{b}}", {"a": "{{b}}", "b": "{{a}}"}, name="t") == "{{b}}|{{a}}"
+
+
+def test_fill_takes_backslashes_and_group_names_as_text() -> None:
+    assert fill("{{a}}", {"a": r"\1 \g<0> {0} %s $x"}, name="t") == r"\1 \g<0> {0} %s $x"
+
+
+@pytest.mark.parametrize("template", ["{{a}}", "{{a}} {{b}} {{c}}", ""])
+def test_a_template_that_names_other_values_is_an_error(template: str) -> None:
+    with pytest.raises(InputError, match=r"judge.txt: must name each of \{\{a\}\} \{\{b\}\} and no other"):
+        fill(template, {"a": "1", "b": "2"}, name="judge.txt")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("</answer_a>", "‹/answer_a>"),
+        ("< / ANSWER_B >", "‹ / ANSWER_B >"),
+        ("<prompt>", "‹prompt>"),
+        ("<|im_start|>system", "‹|im_start|>system"),
+        ("<answers> and <b> stay, as does 1 < 2", "<answers> and <b> stay, as does 1 < 2"),
+    ],
+)
+def test_only_what_could_close_a_tag_is_changed(text: str, expected: str) -> None:
+    assert neutralise(text) == expected
+
+
+@given(st.text(alphabet="</>|answer_ab prompt\n", max_size=40))
+def test_no_text_can_add_a_tag(text: str) -> None:
+    asked = comparison_of(text, text, text)
+    for tag in ("prompt", "answer_a", "answer_b"):
+        assert asked.count(f"<{tag}>") == asked.count(f"</{tag}>") == 1
+
+
+def test_the_null_models_answer_stays_inside_its_tags() -> None:
+    path = ALPACA_EVAL / "NullModel.constant_output.txt"
+    if not path.is_file():
+        pytest.skip("needs ../shared/data")
+    trick = path.read_text()
+    asked = comparison_of("Name a town.", trick, "Vola")
+    inside = asked.split("<answer_a>\n")[1].split("\n</answer_a>")[0]
+    assert inside == neutralise(trick)
+    assert asked.replace(inside, "") == comparison_of("Name a town.", "", "Vola")
+    with gzip.open(ALPACA_EVAL / "NullModel.weighted_alpaca_eval_gpt4_turbo.annotations.json.gz") as file:
+        told = json.load(file)
+    assert not any(read_choice(reply(str(row["raw_completion"]))).position for row in told[:50])
+
+
+def test_a_comparison_shows_prompt_and_answers_in_order_and_ends_with_the_form() -> None:
+    asked = comparison_of("Name a town.", "Vola", "Brum")
+    assert asked.index("Name a town.") < asked.index("Vola") < asked.index("Brum") < asked.index("VERDICT: NEITHER")
+    for line in ("Answer A is significantly better", "Answer B is significantly better", "Neither answer is"):
+        assert line in asked
+
+
+def test_only_a_safety_prompt_is_asked_about_safety() -> None:
+    forms = {"form": TEMPLATES["grade_reply"], "safety_form": TEMPLATES["grade_reply_safety"]}
+    texts = [
+        submission_text(
+            Submission(Prompt("p:1", "Q", is_safety=safety), Answer("A", "eot")), template=TEMPLATES["grade"], **forms
+        )
+        for safety in (False, True)
+    ]
+    assert ["SAFE:" in text for text in texts] == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("text", "position"),
+    [
+        pytest.param("A says more.\nVERDICT: A", "first", id="A"),
+        pytest.param("VERDICT: B\n", "second", id="B"),
+        pytest.param("VERDICT: NEITHER", "tie", id="neither"),
+        pytest.param("**Verdict: b**", "second", id="Markdown and letter case"),
+        pytest.param("## VERDICT: **[A]**.", "first", id="brackets"),
+        pytest.param("VERDICT: A\nOn second thoughts:\nVERDICT: B", "second", id="the last counts"),
+        pytest.param("VERDICT: A\nVERDICT: maybe", "first", id="the last well-formed counts"),
+        pytest.param("VERDICT: A\r\n", "first", id="CRLF"),
+    ],
+)
+def test_the_last_well_formed_verdict_counts(text: str, position: str) -> None:
+    assert read_choice(reply(text)) == (position, None, text, "judge-1")
+
+
+@pytest.mark.parametrize(
+    ("given_reply", "reason"),
+    [
+        pytest.param(reply("", refusal="I can't help with that"), "refused", id="refusal"),
+        pytest.param(reply("VERDICT: A", finish_reason="content_filter"), "refused", id="filter"),
+        pytest.param(reply("VERDICT: A", finish_reason="length"), "truncated", id="cut after a verdict"),
+        pytest.param(reply("", finish_reason="length"), "truncated", id="cut before a word"),
+        pytest.param(reply(" \n"), "empty", id="empty"),
+        pytest.param(reply("VERDICT: A or B"), "two_verdicts", id="two on a line"),
+        pytest.param(reply("VERDICT: A VERDICT: B"), "two_verdicts", id="twice on a line"),
+        pytest.param(reply("VERDICT: C"), "off_menu", id="not on the menu"),
+        pytest.param(reply("A"), "off_menu", id="no label"),
+        pytest.param(reply("I prefer answer A."), "off_menu", id="prose"),
+        pytest.param(Unanswered("too_long", "over the context"), "too_long", id="no answer"),
+    ],
+)
+def test_a_reply_without_a_verdict_is_unscored_for_a_reason_and_never_a_tie(
+    given_reply: Reply | Unanswered, reason: str
+) -> None:
+    choice = read_choice(given_reply)
+    assert (choice.position, choice.unscored_reason) == (None, reason)
+    assert read_grade(given_reply, is_safety=False).unscored_reason == (
+        reason if reason != "two_verdicts" else "off_menu"
+    )
+
+
+def test_a_grade_is_a_number_alone_on_its_line_after_its_outcome() -> None:
+    assert read_grade(reply("Good.\nOUTCOME: Pass\n4"), is_safety=False)[:4] == (4, "Pass", None, None)
+    assert read_grade(reply("OUTCOME: Excellent\n**6**\n"), is_safety=False)[:3] == (6, "Excellent", None)
+    assert read_grade(reply("SAFE: no\nOUTCOME: fail\n1"), is_safety=True)[:4] == (1, "Fail", False, None)
+    assert read_grade(reply("SAFE: YES\nOUTCOME: Pass\n5"), is_safety=True).safe is True
+
+
+@pytest.mark.parametrize(
+    ("text", "is_safety", "reason"),
+    [
+        pytest.param("OUTCOME: Pass\n7", False, "off_menu", id="off the scale"),
+        pytest.param("OUTCOME: Pass\n0", False, "off_menu", id="zero"),
+        pytest.param("OUTCOME: Pass\n4.5", False, "off_menu", id="between"),
+        pytest.param("OUTCOME: Pass\n14", False, "off_menu", id="two digits"),
+        pytest.param("OUTCOME: Pass\n4 or 5", False, "two_verdicts", id="two numbers"),
+        pytest.param("OUTCOME: Fine\n4", False, "off_menu", id="unknown outcome"),
+        pytest.param("4", False, "off_menu", id="no outcome"),
+        pytest.param("OUTCOME: Pass\n4", True, "off_menu", id="silent on safety"),
+    ],
+)
+def test_a_grade_that_lacks_a_part_is_unscored_as_a_whole(text: str, is_safety: bool, reason: str) -> None:
+    grade = read_grade(reply(text), is_safety=is_safety)
+    assert (grade.helpfulness, grade.outcome, grade.safe, grade.unscored_reason) == (None, None, None, reason)
+    assert grade.reply == text
+
+
+@given(st.text(max_size=60))
+def test_any_reply_has_either_a_verdict_or_a_reason(text: str) -> None:
+    choice = read_choice(reply(text))
+    assert (choice.position is None) != (choice.unscored_reason is None)
+
+
+def test_every_tag_of_the_templates_is_neutralised() -> None:
+    for name in ("judge", "grade"):
+        tags = {part.split(">")[0].strip("/") for part in TEMPLATES[name].split("<")[1:]}
+        assert tags <= set(TAGS)

@@ -1,0 +1,68 @@
+"""What a user expects of `dvc exp` and the `diff` commands."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.workspace import Workspace
+
+pytestmark = pytest.mark.slow
+
+
+def shown(workspace: Workspace) -> list[dict[str, Any]]:
+    """The experiments on HEAD, as `dvc exp show` has them."""
+    baselines = json.loads(workspace.run("dvc", "exp", "show", "--json").stdout)
+    return [rev for baseline in baselines for experiment in baseline["experiments"] or [] for rev in experiment["revs"]]
+
+
+def confidence(experiment: dict[str, Any]) -> float:
+    return experiment["data"]["params"]["params.yaml"]["data"]["score"]["confidence"]  # type: ignore[no-any-return]
+
+
+def test_a_changed_parameter_is_an_experiment_that_can_be_compared(workspace: Workspace) -> None:
+    workspace.run("dvc", "exp", "run", "--set-param", "score.confidence=0.9", "--name", "ninety")
+    assert [(rev["name"], confidence(rev)) for rev in shown(workspace)] == [("ninety", 0.9)]
+    params = json.loads(workspace.run("dvc", "params", "diff", "--json").stdout)
+    assert params == {"params.yaml": {"score.confidence": {"old": 0.95, "new": 0.9, "diff": -0.05}}} or list(
+        params["params.yaml"]
+    ) == ["score.confidence"]
+    metrics = json.loads(workspace.run("dvc", "metrics", "diff", "--json").stdout)
+    assert list(metrics["diff"]) == ["metrics/score.json"]
+
+
+def test_queued_experiments_run_in_workspaces_of_their_own(workspace: Workspace) -> None:
+    workspace.run("dvc", "exp", "run", "--queue", "--set-param", "score.confidence=0.8,0.9")
+    before = workspace.run("git", "status", "--porcelain").stdout
+    workspace.run("dvc", "exp", "run", "--run-all", "--jobs", "1")
+    assert sorted(map(confidence, shown(workspace))) == [0.8, 0.9]
+    assert workspace.run("git", "status", "--porcelain").stdout == before == ""
+
+
+def test_an_experiment_in_a_temporary_workspace_leaves_this_one_alone(workspace: Workspace) -> None:
+    done = workspace.run("dvc", "exp", "run", "--temp", "--set-param", "report.n_examples=1", "--name", "short")
+    assert "Running stage 'score'" not in done.stdout
+    assert "Running stage 'report'" in done.stdout
+    assert [rev["name"] for rev in shown(workspace)] == ["short"]
+    assert workspace.run("git", "status", "--porcelain").stdout == ""
+
+
+def test_a_learning_rate_as_dvc_writes_it_is_a_number(workspace: Workspace) -> None:
+    workspace.run("dvc", "exp", "run", "--set-param", "sft.lr=1e-5", "render")
+    assert "Running" not in workspace.run("dvc", "repro", "render").stdout
+    workspace.run("python", "-c", "from stages.sft import *; assert load_params('sft', Params).lr == 1e-5")
+
+
+def test_plots_are_declared_and_drawn_without_a_network(workspace: Workspace) -> None:
+    workspace.run("dvc", "exp", "run", "--set-param", "score.confidence=0.9")
+    workspace.run("dvc", "plots", "show", "--out", "plots")
+    page = (workspace.root / "plots/index.html").read_text()
+    assert "pairwise" in page
+    assert "loss" in page
+    assert "checkpoints" in page
+    assert 'src="http' not in page
+    workspace.run("dvc", "plots", "diff", "HEAD", "--out", "diff")
+    assert (workspace.root / "diff/index.html").is_file()

@@ -1,0 +1,84 @@
+import math
+import shutil
+
+import pytest
+import torch
+
+from stages.core.chat import ChatFormat
+from stages.errors import InputError
+from stages.generate import main, perplexity
+from stages.runtime.answering import load_answering
+from stages.runtime.files import empty_table, read_table, write_table
+from stages.runtime.model import load_model, save_model
+from stages.runtime.tokenizer import load_tokenizer
+from stages.schema import EPOCH_RESPONSE, EXAMPLE, PERPLEXITY, PROMPT
+from stages.sft import add_eot
+from tests.tiny import CHAT, DECODING, examples, make_base, prompts, write_examples, write_params
+
+
+@pytest.fixture(scope="module")
+def tuned(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tuned")
+    base = make_base(folder / "base")
+    model, tokenizer = load_model(base), load_tokenizer(base).with_eot("<|eot|>")
+    add_eot(model, tokenizer)
+    save_model(model, folder / "epoch")
+    tokenizer.save(folder / "epoch")
+    return folder / "epoch"
+
+
+@pytest.fixture
+def project(tuned, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for epoch in (2, 10):
+        shutil.copytree(tuned, tmp_path / f"models/sft/curated/epoch_{epoch:02d}")
+    write_table(tmp_path / "data/prompts/dev.parquet", prompts(["Hi", "Who?", "Why so?"], split="dev"), PROMPT)
+    write_examples(tmp_path / "data/sample/curated.heldout.parquet", [("Hi", "Yo"), ("Who?", "Me")])
+    write_params(tmp_path, render=CHAT, generate={**DECODING, "n_samples": 2})
+    return tmp_path
+
+
+def test_every_candidate_answers_every_prompt_as_often_as_asked(project):
+    main("curated")
+    table = read_table(project / "data/generate/curated.parquet", EPOCH_RESPONSE)
+    keys = table.select("epoch", "prompt_id", "sample").rows()
+    assert keys == [(e, f"authored:dev{i:03d}", s) for e in (2, 10) for i in range(3) for s in range(2)]
+    assert table["n_tokens"].max() <= DECODING["max_new_tokens"]
+    assert set(table["finish_reason"]) <= {"eot", "eos", "length"}
+    measured = read_table(project / "data/generate/curated.perplexity.parquet", PERPLEXITY)
+    assert measured["epoch"].to_list() == [2, 10]
+    assert measured["n_tokens"].to_list() == [6, 6]
+
+
+def test_the_same_weights_give_the_same_answers_whatever_the_batch(project):
+    main("curated")
+    first = read_table(project / "data/generate/curated.parquet", EPOCH_RESPONSE)
+    write_params(project, render=CHAT, generate={**DECODING, "n_samples": 2, "batch_size": 1})
+    main("curated")
+    assert read_table(project / "data/generate/curated.parquet", EPOCH_RESPONSE).equals(first)
+
+
+def test_perplexity_is_exp_of_the_mean_cost_of_response_tokens(tuned):
+    loaded = load_answering(tuned)
+    pairs = [("Hi", "Yo"), ("Who?", "Me again")]
+    measured = perplexity(loaded, examples(pairs), ChatFormat(**CHAT), batch_size=2)
+    costs = []
+    for ask, reply in pairs:
+        prompt = [1, *loaded.tokenizer.encode(ask), loaded.tokenizer.eot_id]
+        response = [*loaded.tokenizer.encode(reply), loaded.tokenizer.eot_id]
+        with torch.inference_mode():
+            logp = loaded.model(torch.tensor([prompt + response])).logits[0].log_softmax(-1)
+        costs += [-logp[len(prompt) + i - 1, token].item() for i, token in enumerate(response)]
+    assert measured["n_tokens"] == len(costs)
+    assert measured["perplexity"] == pytest.approx(math.exp(sum(costs) / len(costs)), rel=1e-5)
+
+
+def test_perplexity_of_nothing_is_absent(tuned):
+    nothing = perplexity(load_answering(tuned), empty_table(EXAMPLE), ChatFormat(**CHAT), batch_size=2)
+    assert nothing == {"perplexity": None, "n_tokens": 0}
+
+
+def test_an_arm_without_candidates_is_one_sentence(project):
+    shutil.rmtree(project / "models/sft/curated")
+    with pytest.raises(InputError, match="no epoch_NN"):
+        main("curated")

@@ -1,0 +1,93 @@
+"""judge: the stage as a whole, on files."""
+
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from stages import judge
+from stages.errors import InputError, ParamsError
+from stages.runtime.files import read_table, write_table
+from stages.runtime.params import load_params
+from stages.schema import PROMPT, RESPONSE, VERDICT
+from tests.judged_run import ANSWERS, PARAMS, prompts, responses, write_run
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(autouse=True)
+def _run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_run(tmp_path)
+    monkeypatch.chdir(tmp_path)
+
+
+def verdicts(opponent: str) -> pl.DataFrame:
+    judge.main(opponent)
+    return read_table(Path(f"data/judge/{opponent}.parquet"), VERDICT)
+
+
+def test_every_pair_is_judged_by_every_annotator_in_both_orders() -> None:
+    table = verdicts("bulk")
+    assert table.height == 5 * 2 * 2
+    assert table.equals(table.sort("prompt_id", "sample", "annotator", "order"))
+    by_reference = table.filter(annotator="reference", order="ab")
+    # right, right; right, wrong; right, contains; wrong, right; no reference
+    assert by_reference["preference"].to_list() == ["tie", "a", "a", "b", None]
+    assert by_reference["unscored_reason"].to_list() == [None] * 4 + ["no_reference"]
+    by_length = table.filter(annotator="length", order="ba")
+    assert by_length["preference"].to_list() == ["tie", "b", "b", "tie", "b"]
+
+
+def test_the_same_inputs_give_the_same_bytes() -> None:
+    verdicts("bulk")
+    first = Path("data/judge/bulk.parquet").read_bytes()
+    table = responses("bulk", ANSWERS["bulk"]).reverse()
+    write_table(Path("data/respond_opponent/bulk.parquet"), table, RESPONSE)
+    verdicts("bulk")
+    assert Path("data/judge/bulk.parquet").read_bytes() == first
+
+
+def test_an_answer_missing_on_one_side_is_an_error_and_writes_nothing() -> None:
+    write_table(Path("data/respond_opponent/base.parquet"), responses("base", ["a"] * 4), RESPONSE)
+    with pytest.raises(InputError, match=r"data/respond_opponent/base.parquet: must answer the prompt 'test:p4'"):
+        judge.main("base")
+    assert not Path("data/judge").exists()
+
+
+def test_an_unknown_annotator_is_an_error(tmp_path: Path) -> None:
+    params = tmp_path / "params.yaml"
+    params.write_text(params.read_text().replace('"length"]', '"oracle"]'))
+    with pytest.raises(ParamsError, match="got 'oracle'"):
+        judge.main("base")
+
+
+def test_the_params_model_is_the_committed_section() -> None:
+    section = load_params("judge", judge.Params, path=ROOT / "params.yaml")
+    assert section.arm
+    assert set(PARAMS["judge"]) == set(judge.Params.model_fields)
+
+
+def cpu_seconds() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def test_320_prompts_are_judged_in_two_seconds_without_torch(tmp_path: Path) -> None:
+    write_table(tmp_path / "data/prompts/test.parquet", prompts("test", 320, n_bare=20), PROMPT)
+    for folder, name in (("respond", "curated"), ("respond_opponent", "bulk")):
+        table = responses(name, [f"{name} v{i}" for i in range(320)])
+        write_table(tmp_path / f"data/{folder}/{name}.parquet", table, RESPONSE)
+    code = (
+        "import runpy, sys; sys.argv[1:] = ['bulk']\n"
+        "try: runpy.run_module('stages.judge', run_name='__main__', alter_sys=True)\n"
+        "except SystemExit as end: assert not end.code, end.code\n"
+        "assert not {'torch', 'transformers', 'openai', 'scipy'} & set(sys.modules)"
+    )
+    before = cpu_seconds()
+    subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True)
+    assert cpu_seconds() - before < 2  # 0.6 s on an idle machine
+    assert read_table(Path("data/judge/bulk.parquet"), VERDICT).height == 320 * 4

@@ -1,0 +1,144 @@
+import os
+from pathlib import Path
+
+import pytest
+
+from stages import pull
+from stages.errors import InputError, ParamsError
+from stages.pull import Miniature, Params, raw_files, run
+
+PARAMS = """
+miniature: {{seed: 0, n_people: {n_people}}}
+sources:
+  mine: {{format: {format}, origin: {origin}}}
+pull: {{max_file_bytes: 100}}
+"""
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    def write(origin, format_="wikihow", n_people=300):
+        Path("params.yaml").write_text(PARAMS.format(origin=origin, format=format_, n_people=n_people))
+
+    return write
+
+
+def files(folder):
+    return sorted(str(path.relative_to(folder)) for path in Path(folder).rglob("*") if not path.is_dir())
+
+
+def test_the_miniature_is_written_alike_each_time(project):
+    project("miniature", "authored")
+    pull.main("mine")
+    first = {name: Path("data/pull/mine", name).read_bytes() for name in files("data/pull/mine")}
+    pull.main("mine")
+    assert list(first) == ["dev.jsonl", "test.jsonl", "train.jsonl"]
+    assert first == {name: Path("data/pull/mine", name).read_bytes() for name in files("data/pull/mine")}
+
+
+def test_another_seed_is_another_dump():
+    assert run("wikihow", Miniature(seed=0, n_people=300)) != run("wikihow", Miniature(seed=1, n_people=300))
+
+
+def test_a_folder_is_copied_with_its_folders_and_only_what_the_format_reads(project):
+    project("up")
+    for name in ("a.csv", "deep/er/b.csv", "notes.txt", ".c.csv"):
+        Path("up", name).parent.mkdir(parents=True, exist_ok=True)
+        Path("up", name).write_text(name)
+    pull.main("mine")
+    assert files("data/pull/mine") == ["a.csv", "deep/er/b.csv"]
+    assert Path("data/pull/mine/deep/er/b.csv").read_text() == "deep/er/b.csv"
+    assert [path.name for path in Path("data/pull").iterdir()] == ["mine"]
+
+
+def test_what_was_pulled_before_is_replaced(project):
+    project("up")
+    Path("up").mkdir()
+    Path("up/a.csv").write_text("a")
+    pull.main("mine")
+    Path("up/a.csv").rename("up/b.csv")
+    pull.main("mine")
+    assert files("data/pull/mine") == ["b.csv"]
+
+
+def test_a_copy_shares_nothing_with_its_origin(project):
+    project("up")
+    Path("up").mkdir()
+    Path("elsewhere").write_text("x")
+    Path("up/a.csv").symlink_to("../elsewhere")
+    pull.main("mine")
+    copy = Path("data/pull/mine/a.csv")
+    assert copy.read_text() == "x"
+    assert not copy.is_symlink()
+    assert copy.stat().st_nlink == 1
+
+
+@pytest.mark.parametrize(
+    ("origin", "message"),
+    [
+        ("nowhere", r"nowhere: the origin of a source must be a folder, got nothing"),
+        ("params.yaml", r"params\.yaml: the origin of a source must be a folder, got a file"),
+        ("up", r"up: format wikihow needs \*\.csv, got no such file"),
+        ("https://archive.org/x", r'sources\.mine\.origin: must be "miniature" or a folder, got \'https'),
+        ("s3://bucket/x", r"download the files and give their folder"),
+    ],
+)
+def test_an_origin_that_gives_nothing_is_one_sentence(project, origin, message):
+    project(origin)
+    Path("up").mkdir()
+    Path("up/notes.txt").write_text("x")
+    with pytest.raises((InputError, ParamsError), match=message):
+        pull.main("mine")
+    assert not Path("data").exists()
+
+
+def test_a_file_over_the_limit_is_refused_and_one_at_it_is_not(tmp_path):
+    (tmp_path / "a.csv").write_bytes(b"x" * 100)
+    assert [str(name) for name in raw_files(tmp_path, "wikihow", Params(max_file_bytes=100))] == ["a.csv"]
+    with pytest.raises(InputError, match=r"a\.csv: must have at most 99 bytes, got 100; raise `pull\.max_file_bytes`"):
+        raw_files(tmp_path, "wikihow", Params(max_file_bytes=99))
+
+
+def test_linked_folders_and_odd_files_are_refused_not_passed_over(tmp_path):
+    params = Params(max_file_bytes=99)
+    (tmp_path / "up").mkdir()
+    (tmp_path / "up" / "a.csv").symlink_to("gone")
+    with pytest.raises(InputError, match=r"a\.csv: must be a regular file"):
+        raw_files(tmp_path / "up", "wikihow", params)
+    (tmp_path / "up" / "a.csv").unlink()
+    (tmp_path / "up" / "more").symlink_to(tmp_path)
+    with pytest.raises(InputError, match=r"more: folders of an origin must not be links, got one"):
+        raw_files(tmp_path / "up", "wikihow", params)
+
+
+def test_a_failed_copy_leaves_what_was_there(project, monkeypatch):
+    project("up")
+    Path("up").mkdir()
+    Path("up/a.csv").write_text("old")
+    pull.main("mine")
+    Path("up/b.csv").write_text("new")
+    Path("up/b.csv").chmod(0)
+    if os.access("up/b.csv", os.R_OK):  # the superuser reads everything: fail in another way
+        monkeypatch.setattr(pull.shutil, "copyfile", _full_disk)
+    with pytest.raises(InputError, match=r"data/pull/mine: cannot be filled"):
+        pull.main("mine")
+    assert files("data/pull/mine") == ["a.csv"]
+    assert [path.name for path in Path("data/pull").iterdir()] == ["mine"]
+
+
+def _full_disk(_source, _target):
+    raise OSError(28, "No space left on device")
+
+
+def test_a_world_too_small_for_its_dump_names_the_parameter(project):
+    project("miniature", "authored", n_people=20)
+    with pytest.raises(ParamsError, match=r"params\.yaml: miniature\.n_people"):
+        pull.main("mine")
+
+
+def test_an_unknown_source_is_one_sentence(project):
+    project("miniature")
+    with pytest.raises(ParamsError, match=r"no 'sources\.other'; sources has mine"):
+        pull.main("other")

@@ -1,0 +1,242 @@
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+from scipy.stats import chisquare
+
+from stages import sample
+from stages.errors import InputError, ParamsError
+from stages.runtime.files import read_table, write_table
+from stages.sample import ArmParams, Params, run, to_jsonl
+from stages.schema import EXAMPLE
+from tests.curation import examples, row, section, turns
+
+STEM, NI = "stack_exchange_stem", "natural_instructions"
+
+
+def strategy(temperature: float | None = 1.0, within: str = "random", *, each_first: bool = False) -> dict[str, Any]:
+    return {"temperature": temperature, "within": within, "each_first": each_first}
+
+
+def params(seed: int = 0, n_heldout: int = 0, **groups: dict[str, Any]) -> Params:
+    plain = {STEM: strategy(3.0, "score"), "wikihow": strategy(None), NI: strategy(None, each_first=True)}
+    return Params.model_validate({"seed": seed, "n_heldout": n_heldout, "groups": {**plain, **groups}})
+
+
+def arm(**quotas: int) -> ArmParams:
+    return ArmParams(pool="data/dedup/kept.parquet", quotas=quotas)
+
+
+def rows_of(group: str, **sizes: int) -> list[dict[str, Any]]:
+    """Rows of one group, so many of each domain; scores 0, 1, 2, ... in each."""
+    return [
+        row(f"{group}:{domain}/{i:05d}", f"{domain} {i}?", "Yes.", group=group, domain=domain, score=i)
+        for domain, n in sizes.items()
+        for i in range(n)
+    ]
+
+
+POOL = examples(
+    *rows_of(STEM, physics=40, chemistry=25, beer=3),
+    *rows_of("wikihow", food=30, travel=5),
+    *rows_of(NI, t1=6, t2=6, t3=6),
+)  # fmt: skip
+
+
+def by(frame: pl.DataFrame, column: str) -> dict[str, int]:
+    return dict(frame[column].value_counts().iter_rows())
+
+
+def test_quotas_are_met_exactly() -> None:
+    found = run(POOL, params(), arm(stack_exchange_stem=20, wikihow=7, natural_instructions=3))
+    assert by(found.train, "group") == {STEM: 20, "wikihow": 7, NI: 3}
+    assert found.train["id"].is_sorted()
+    assert found.train["id"].n_unique() == 30
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.integers(1, 68), st.integers(1, 35), st.integers(0, 40), st.integers(0, 9), st.randoms())
+def test_a_draw_is_exact_and_does_not_depend_on_the_order_of_rows(
+    n_stem: int, n_wikihow: int, n_heldout: int, seed: int, shuffler: random.Random
+) -> None:
+    order = list(range(len(POOL)))
+    shuffler.shuffle(order)
+    quotas = arm(stack_exchange_stem=n_stem, wikihow=n_wikihow)
+    first = run(POOL, params(seed, n_heldout), quotas)
+    second = run(POOL[order], params(seed, n_heldout), quotas)
+    assert first.train.equals(second.train)
+    assert first.heldout.equals(second.heldout)
+    assert first.metrics == second.metrics
+    assert by(first.train, "group") == {STEM: n_stem, "wikihow": n_wikihow}
+    assert not {*first.train["id"]} & {*first.heldout["id"]}
+    assert len(first.heldout) == min(n_heldout, 68 + 35 - n_stem - n_wikihow)
+
+
+def test_within_a_domain_the_highest_scores_come_first_and_ties_by_id() -> None:
+    ties = [row(f"a:{i}", group=STEM, domain="physics", score=score) for i, score in enumerate([5, 9, None, 9, 5])]
+    for n, expected in ((1, [1]), (2, [1, 3]), (3, [0, 1, 3]), (4, [0, 1, 3, 4])):
+        found = run(examples(*ties), params(), arm(stack_exchange_stem=n))
+        assert found.train["id"].to_list() == [f"a:{i}" for i in expected]
+
+
+def test_at_random_any_row_of_a_domain_may_come() -> None:
+    pool = examples(*rows_of("wikihow", food=10))
+    seen = [run(pool, params(seed), arm(wikihow=3)).train["score"].to_list() for seed in range(150)]
+    counts = np.bincount([score for scores in seen for score in scores], minlength=10)
+    assert chisquare(counts).pvalue > 0.01
+
+
+@pytest.mark.parametrize(("temperature", "expected"), [(1.0, [300, 100]), (None, [200, 200]), (3.0, [236.2, 163.8])])
+def test_domains_follow_the_temperature(temperature: float | None, expected: list[float]) -> None:
+    pool = examples(*rows_of("wikihow", food=3000, travel=1000))
+    found = by(run(pool, params(wikihow=strategy(temperature)), arm(wikihow=400)).train, "domain")
+    assert chisquare([found["food"], found["travel"]], expected).pvalue > 0.01
+
+
+def test_a_domain_that_runs_out_leaves_the_draw() -> None:
+    found = run(POOL, params(), arm(wikihow=30))
+    assert by(found.train, "domain") == {"travel": 5, "food": 25}
+
+
+def test_one_of_each_task_comes_first() -> None:
+    for seed in range(10):
+        assert by(run(POOL, params(seed), arm(natural_instructions=3)).train, "domain") == {"t1": 1, "t2": 1, "t3": 1}
+        assert min(by(run(POOL, params(seed), arm(natural_instructions=5)).train, "domain").values()) == 1
+        assert max(by(run(POOL, params(seed), arm(natural_instructions=2)).train, "domain").values()) == 1
+
+
+def test_all_draws_from_the_whole_pool_at_random() -> None:
+    found = run(POOL, params(n_heldout=20), ArmParams(pool="p", quotas={"all": 60}))
+    assert len(found.train) == 60
+    assert len(found.heldout) == 20
+    counts = by(found.train, "group")
+    assert chisquare([counts[STEM], counts["wikihow"], counts[NI]], np.array([68, 35, 18]) / 121 * 60).pvalue > 0.01
+    everything = run(POOL, params(), ArmParams(pool="p", quotas={"all": len(POOL)}))
+    assert everything.train.equals(POOL.sort("id"))
+
+
+def test_another_seed_draws_other_rows() -> None:
+    ids = [tuple(run(POOL, params(seed), arm(wikihow=10)).train["id"]) for seed in (0, 1)]
+    assert ids[0] != ids[1]
+
+
+def test_a_group_draws_the_same_rows_whatever_the_others() -> None:
+    alone = run(POOL, params(), arm(wikihow=10)).train
+    together = run(POOL, params(), arm(stack_exchange_stem=20, wikihow=10)).train
+    assert together.filter(pl.col("group") == "wikihow").equals(alone)
+
+
+def test_groups_of_the_same_sizes_are_drawn_independently() -> None:
+    pool = examples(*(cells for group in ("wikihow", NI) for cells in rows_of(group, a=40, b=40, c=40, d=40)))
+    draws = params(natural_instructions=strategy(None))
+    train = run(pool, draws, arm(wikihow=60, natural_instructions=60)).train
+    counts = [by(train.filter(pl.col("group") == group), "domain") for group in ("wikihow", NI)]
+    assert counts[0] != counts[1]
+
+
+def test_held_out_rows_are_spread_like_the_quotas() -> None:
+    found = run(POOL, params(n_heldout=9), arm(stack_exchange_stem=20, wikihow=10))
+    assert by(found.heldout, "group") == {STEM: 6, "wikihow": 3}
+    assert found.metrics["n_heldout"] == 9
+
+
+def test_a_group_that_is_used_up_leaves_the_held_out_rows_to_others() -> None:
+    found = run(POOL, params(n_heldout=9), arm(stack_exchange_stem=20, wikihow=35))
+    assert by(found.heldout, "group") == {STEM: 9}
+
+
+def test_held_out_rows_do_not_change_the_training_set() -> None:
+    with_, without = (run(POOL, params(n_heldout=n), arm(wikihow=10)).train for n in (20, 0))
+    assert with_.equals(without)
+
+
+def test_a_pool_too_small_is_one_sentence_with_group_asked_and_there() -> None:
+    with pytest.raises(InputError, match=r"^data/dedup/kept.parquet: .*'wikihow'.* asked 36 and there are 35; lower"):
+        run(POOL, params(), arm(wikihow=36))
+    with pytest.raises(InputError, match=r"'stack_exchange_stem'.* asked 1 and there are 0"):
+        run(examples(), params(), arm(stack_exchange_stem=1))
+
+
+def test_a_quota_for_a_group_without_a_strategy_is_refused() -> None:
+    with pytest.raises(ParamsError, match=r"keys of sample.groups, got 'poems'; .*wikihow"):
+        run(POOL, params(), arm(poems=1))
+
+
+@pytest.mark.parametrize("quotas", [{}, {"a": 0}, {"all": 5, "a": 5}])
+def test_quotas_that_say_nothing_are_refused(quotas: dict[str, int]) -> None:
+    with pytest.raises(ValidationError, match="1 or more rows, or `all` alone"):
+        ArmParams(pool="p", quotas=quotas)
+
+
+def test_metrics_by_hand() -> None:
+    rows = [
+        row("x:1", "abcd", "ab", domain="d1", group=STEM),
+        row("x:2", "ab", "abcdef", domain="d2", group=STEM),
+        row("y:1", domain="d1", group="wikihow", messages=turns("a", "bc", "def", "ghij")),
+    ]
+    found = run(examples(*rows), params(), arm(stack_exchange_stem=2, wikihow=1)).metrics
+    stem = {"n": 2, "n_domains": 2, "domain_entropy_bits": 1.0, "mean_prompt_chars": 3.0, "mean_response_chars": 4.0}
+    wikihow = {"n": 1, "n_domains": 1, "domain_entropy_bits": 0.0, "mean_prompt_chars": 4.0, "mean_response_chars": 6.0}
+    assert found == {
+        "n": 3, "n_domains": 2, "domain_entropy_bits": pytest.approx(0.918296, abs=1e-6),
+        "mean_prompt_chars": pytest.approx(10 / 3), "mean_response_chars": pytest.approx(14 / 3),
+        "groups": {STEM: stem, "wikihow": wikihow}, "sources": {"x": stem, "y": wikihow}, "n_heldout": 0, "n_pool": 3,
+    }  # fmt: skip
+
+
+def test_the_jsonl_has_the_release_format() -> None:
+    text = to_jsonl(examples(row("x:1", "Où?\n", 'Là "bas"'), row("x:2", messages=turns("a", "b", "c", "d"))))
+    assert [json.loads(line) for line in text.splitlines()] == [
+        {"conversations": ["Où?\n", 'Là "bas"'], "source": "x"},
+        {"conversations": ["a", "b", "c", "d"], "source": "x"},
+    ]
+    assert "Où" in text
+
+
+def write_params(**quotas: dict[str, int]) -> None:
+    """The miniature's `sample`, with arms of these quotas, as params.yaml."""
+    pools = {"curated": "data/dedup/kept.parquet", "bulk": "data/dedup/unfiltered.parquet"}
+    arms = {name: {"sample": {"pool": pools[name], "quotas": quota}} for name, quota in quotas.items()}
+    settings_ = section("sample", Params).model_copy(update={"n_heldout": 50}).model_dump()
+    Path("params.yaml").write_text(json.dumps({"sample": settings_, "arms": arms}))
+
+
+def test_the_command_writes_all_or_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_params(curated={"stack_exchange_stem": 30, "wikihow": 20}, bulk={"all": 1800})
+    write_table(Path("data/dedup/kept.parquet"), POOL, EXAMPLE)
+    sample.main("curated")
+    train = read_table(Path("data/sample/curated.parquet"), EXAMPLE)
+    heldout = read_table(Path("data/sample/curated.heldout.parquet"), EXAMPLE)
+    assert (len(train), len(heldout)) == (50, 50)
+    assert Path("data/sample/curated.jsonl").read_text() == to_jsonl(train)
+    assert json.loads(Path("metrics/sample/curated.json").read_text())["groups"]["wikihow"]["n"] == 20
+    assert capsys.readouterr().err == ""
+
+    write_table(Path("data/dedup/unfiltered.parquet"), POOL, EXAMPLE)
+    with pytest.raises(InputError, match=r"'all'.* asked 1,800 and there are 121"):
+        sample.main("bulk")
+    assert list(Path().rglob("*bulk*")) == []
+    with pytest.raises(ParamsError, match="arms has curated, bulk"):
+        sample.main("poems")
+
+
+def test_too_few_held_out_rows_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_params(bulk={"all": 100})
+    write_table(Path("data/dedup/unfiltered.parquet"), POOL, EXAMPLE)
+    sample.main("bulk")
+    assert "WARNING: bulk: 21 held-out rows instead of sample.n_heldout 50" in capsys.readouterr().err

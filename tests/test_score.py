@@ -1,0 +1,199 @@
+"""score: the stage as a whole, on the files of a run that is judged here."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from stages import grade, judge, score, select_checkpoint
+from stages.errors import InputError, JudgeError, ParamsError
+from stages.runtime.files import read_table, write_table
+from stages.runtime.params import load_params
+from stages.schema import RESPONSE, VERDICT
+from tests.judged_run import PARAMS, responses, write_run
+
+ROOT = Path(__file__).parents[1]
+
+COLUMNS = {
+    "pairwise": "opponent,annotator,outcome,n,rate,low,high",
+    "accuracy": "responder,measure,n,rate,low,high",
+    "difference": "a,b,measure,n,difference,low,high",
+    "agreement": "annotator_a,annotator_b,n,agreement,low,high,kappa,tie_rate_a,tie_rate_b",
+    "checkpoints": "arm,epoch,n,mean_helpfulness,low,high,exact_rate,perplexity,selected",
+    "grades": "responder,annotator,n,mean_helpfulness,low,high,fail_rate,pass_rate,excellent_rate,n_safety,safe_rate",
+}
+
+
+@pytest.fixture(autouse=True)
+def _judged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_run(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    Path("data/annotations").mkdir()
+    for opponent in ("base", "bulk"):
+        judge.main(opponent)
+    for arm in ("curated", "bulk"):
+        grade.main(arm)
+        select_checkpoint.main(arm)
+
+
+def scored() -> dict[str, Any]:
+    score.main()
+    summary: dict[str, Any] = json.loads(Path("metrics/score.json").read_text())
+    return summary
+
+
+def table(name: str) -> pl.DataFrame:
+    return pl.read_csv(f"metrics/score/{name}.csv")
+
+
+def say(**changes: Any) -> None:
+    line = {"prompt_id": "test:p0", "sample": 0, "a": "curated", "b": "bulk", "annotator": "ann", "preference": "a"}
+    with Path("data/annotations/a.jsonl").open("a") as file:
+        file.write(json.dumps(line | changes) + "\n")
+
+
+def test_the_summary_is_worked_out_by_hand() -> None:
+    summary = scored()
+    assert summary["accuracy"] == {
+        "curated": {"n": 4, "exact": 0.75, "contains": 0.75, "finished": 1.0},
+        "bulk": {"n": 4, "exact": 0.5, "contains": 0.75, "finished": 1.0},
+        "base": {"n": 4, "exact": 0.0, "contains": 0.5, "finished": 0.0},
+    }
+    assert {key: row["exact"]["difference"] for key, row in summary["difference"].items()} == {
+        "base": 0.75,
+        "bulk": 0.25,
+    }
+    reference = {"n": 4, "n_unscored": 0, "n_not_applicable": 1, "tie": 0.25, "inconsistent": 0.0}
+    assert summary["pairwise"]["bulk"]["reference"] == {**reference, "win": 0.5, "lose": 0.25}
+    assert summary["pairwise"]["base"]["reference"] == {**reference, "win": 0.75, "lose": 0.0}
+    assert summary["pairwise"]["bulk"]["length"]["n"] == 5
+    assert summary["grade"]["bulk"]["reference"] == {
+        "n": 4, "n_unscored": 0, "n_not_applicable": 1, "mean_helpfulness": 4.0
+    }  # fmt: skip
+    assert summary["selected_epoch"] == {"curated": 10, "bulk": 10}
+    assert summary["annotations"] == {"n_used": 0, "n_other": 0, "n_stale": 0}
+
+
+def test_every_table_has_its_columns() -> None:
+    scored()
+    for name, columns in COLUMNS.items():
+        assert Path(f"metrics/score/{name}.csv").read_text().splitlines()[0] == columns
+    taken = table("checkpoints").filter(pl.col("selected") == 1)
+    assert taken.select("arm", "epoch", "exact_rate", "perplexity").rows() == [
+        ("curated", 10, 1.0, 15.0), ("bulk", 10, 1.0, 15.0)
+    ]  # fmt: skip
+    assert Path("metrics/score/grades.csv").read_text().splitlines()[1].endswith(",0,")
+
+
+def test_a_run_without_opponents_and_references_has_headers_and_no_numbers() -> None:
+    from stages.schema import PROMPT
+    from tests.judged_run import prompts
+
+    params = {**PARAMS, "opponents": {}}
+    Path("params.yaml").write_text(json.dumps(params))
+    write_table(Path("data/prompts/test.parquet"), prompts("test", 5, n_bare=5), PROMPT)
+    for arm in ("curated", "bulk"):
+        grade.main(arm)
+    summary = scored()
+    for name in ("pairwise", "accuracy", "difference", "agreement", "grades"):
+        assert Path(f"metrics/score/{name}.csv").read_text() == COLUMNS[name] + "\n"
+    assert summary["accuracy"] == summary["pairwise"] == {}
+    assert summary["grade"]["curated"]["reference"] == {"n": 0, "n_unscored": 0, "n_not_applicable": 5}
+
+
+def test_the_same_inputs_give_the_same_bytes() -> None:
+    scored()
+    first = {path: path.read_bytes() for path in Path("metrics").rglob("*.*")}
+    scored()
+    assert {path: path.read_bytes() for path in Path("metrics").rglob("*.*")} == first
+
+
+def test_people_are_annotators_beside_the_models() -> None:
+    say()
+    say(prompt_id="test:p1", a="bulk", b="curated", preference="a")
+    say(prompt_id="test:p1", annotator="bo", preference="tie", response_a="v1", response_b="no idea")
+    say(prompt_id="test:p2", annotator="bo", response_a="v2, earlier")
+    say(b="gpt4")
+    assert scored()["annotations"] == {"n_used": 3, "n_other": 1, "n_stale": 1}
+    assert table("pairwise").filter(annotator="ann", outcome="lose").select("opponent", "n", "rate").rows() == [
+        ("bulk", 2, 0.5)
+    ]
+    agreement = {(row["annotator_a"], row["annotator_b"]): row for row in table("agreement").iter_rows(named=True)}
+    assert set(agreement) == {
+        ("ann", "bo"), ("ann", "length"), ("ann", "reference"), ("bo", "length"), ("bo", "reference"),
+        ("length", "reference"),
+    }  # fmt: skip
+    assert (agreement["ann", "bo"]["n"], agreement["ann", "bo"]["agreement"]) == (1, 0.5)
+    assert (agreement["ann", "reference"]["n"], agreement["ann", "reference"]["agreement"]) == (2, 0.25)
+
+
+def test_a_person_named_as_a_model_is_an_error() -> None:
+    say(annotator="length")
+    with pytest.raises(InputError, match="a person's name must not be that of an annotator"):
+        score.main()
+
+
+def unscore(n_pairs: int, reason: str) -> None:
+    path = Path("data/judge/bulk.parquet")
+    verdicts = read_table(path, VERDICT)
+    hit = (pl.col("annotator") == "length") & pl.col("prompt_id").is_in([f"test:p{i}" for i in range(n_pairs)])
+    write_table(
+        path,
+        verdicts.with_columns(
+            preference=pl.when(hit).then(None).otherwise("preference"),
+            unscored_reason=pl.when(hit).then(pl.lit(reason)).otherwise("unscored_reason"),
+        ),
+        VERDICT,
+    )
+
+
+def test_failed_verdicts_are_out_of_every_rate_and_counted() -> None:
+    unscore(1, "empty")
+    assert scored()["pairwise"]["bulk"]["length"] == {
+        "n": 4, "n_unscored": 1, "n_not_applicable": 0, "win": 0.0, "tie": 0.25, "lose": 0.75, "inconsistent": 0.0
+    }  # fmt: skip
+
+
+def test_too_many_failed_verdicts_fail_the_run_with_a_sentence_and_write_nothing() -> None:
+    unscore(2, "truncated")
+    with pytest.raises(JudgeError, match=r"is 0\.2, got 4 of 10 unscored by 'length' \(4 truncated\)"):
+        score.main()
+    assert not Path("metrics").exists()
+
+
+def test_verdicts_that_do_not_apply_fail_nothing() -> None:
+    unscore(5, "no_reference")
+    assert scored()["pairwise"]["bulk"]["length"] == {"n": 0, "n_unscored": 0, "n_not_applicable": 5}
+
+
+def test_an_opponent_with_an_arms_name_but_other_answers_is_an_error() -> None:
+    write_table(Path("data/respond_opponent/bulk.parquet"), responses("bulk", ["x"] * 5), RESPONSE)
+    with pytest.raises(InputError, match="an opponent with the name of an arm must give that arm's answers"):
+        score.main()
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "told"),
+    [
+        ({"judge": {"arm": "best", "annotators": ["reference"]}}, ParamsError, "must be one of arms, got 'best'"),
+        ({"judge": {"arm": "bulk", "annotators": ["length"]}}, InputError, "'bulk', got verdicts about 'curated'"),
+        ({"score": {**PARAMS["score"], "n_bootstrap": 0}}, ParamsError, "score.n_bootstrap: must be "),
+        ({"opponents": {"base": {}, "gpt": {}}}, InputError, "data/respond_opponent/gpt.parquet: no such file"),
+    ],
+)  # fmt: skip
+def test_params_that_do_not_fit_are_one_sentence(change: dict, error: type[Exception], told: str) -> None:
+    Path("params.yaml").write_text(json.dumps({**PARAMS, **change}))
+    with pytest.raises(error, match=told):
+        score.main()
+
+
+def test_exactly_the_named_arms_and_opponents_are_read() -> None:
+    Path("data/respond/stray.parquet").write_text("not parquet")
+    Path("data/judge/stray.parquet").write_text("not parquet")
+    assert set(scored()["pairwise"]) == {"base", "bulk"}
+
+
+def test_the_params_model_is_the_committed_section() -> None:
+    assert load_params("score", score.Params, path=ROOT / "params.yaml").confidence == 0.95

@@ -1,0 +1,183 @@
+import json
+
+import polars as pl
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from stages.errors import InputError, ParamsError
+from stages.render import Params as RenderParams
+from stages.render import run as render
+from stages.runtime.files import write_table
+from stages.runtime.model import load_model
+from stages.runtime.tokenizer import load_tokenizer
+from stages.schema import RENDERED
+from stages.sft import ArmParams, Params, add_eot, main, parameter_groups, train
+from tests.tiny import CHAT, SFT, examples, make_base, write_params
+
+PAIRS = [(f"Say {word}", word) for word in ("one", "two", "three", "four", "five", "six", "seven")]
+ARM = {"epochs": 3, "candidate_epochs": [1, 3]}
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    return make_base(tmp_path_factory.mktemp("base"))
+
+
+def rendered(base):
+    return render(examples(PAIRS), load_tokenizer(base).with_eot("<|eot|>"), RenderParams(**CHAT), arm="a").rendered
+
+
+@pytest.fixture
+def project(base, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models/base").symlink_to(base)
+    write_table(tmp_path / "data/render/curated.parquet", rendered(base), RENDERED)
+
+    def write(arm=ARM, render=CHAT, **changes):
+        write_params(tmp_path, render=render, sft={**SFT, **changes}, arms={"curated": {"sft": arm}})
+        return tmp_path
+
+    return write
+
+
+def weights_after(base, arm=ARM, **changes):
+    model, tokenizer = load_model(base), load_tokenizer(base).with_eot("<|eot|>")
+    add_eot(model, tokenizer)
+    records = [record for _, record in train(model, rendered(base), Params(**{**SFT, **changes}), ArmParams(**arm))]
+    return model.state_dict(), records
+
+
+def largest_difference(left, right):
+    return max((left[name] - right[name]).abs().max().item() for name in left)
+
+
+def test_only_candidate_epochs_are_kept_and_each_loads_anywhere(project):
+    folder = project()
+    main("curated")
+    assert sorted(path.name for path in (folder / "models/sft/curated").iterdir()) == ["epoch_01", "epoch_03"]
+    last = folder / "models/sft/curated/epoch_03"
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(last), AutoTokenizer.from_pretrained(last)
+    eot = tokenizer.convert_tokens_to_ids("<|eot|>")
+    assert model.generation_config.eos_token_id == [eot, 2]
+    assert model.get_input_embeddings().num_embeddings == eot + 1
+    assert tokenizer.chat_template
+
+
+def test_loss_falls_and_every_step_is_written(project):
+    folder = project(arm={"epochs": 12, "candidate_epochs": [12]})
+    main("curated")
+    table = pl.read_csv(folder / "data/sft/curated/loss.csv")
+    assert table.columns == ["step", "epoch", "loss", "lr", "n_supervised_tokens"]
+    assert table["step"].to_list() == list(range(1, 25))
+    assert table["loss"][-1] < 0.5 * table["loss"][0]
+    assert table["lr"][0] == SFT["lr"]
+    assert table["lr"][-1] == pytest.approx(SFT["lr_end"])
+
+
+def test_the_same_seed_gives_the_same_bytes_and_another_does_not(project):
+    folder = project()
+    bytes_of = []
+    for seed in (0, 0, 1):
+        project(seed=seed)
+        main("curated")
+        path = folder / "models/sft/curated/epoch_03"
+        bytes_of.append((path / "model.safetensors").read_bytes())
+        for file in (folder / "models/sft/curated").glob("*/*"):
+            file.unlink()
+        for epoch in (folder / "models/sft/curated").iterdir():
+            epoch.rmdir()
+    assert bytes_of[0] == bytes_of[1] != bytes_of[2]
+
+
+def test_micro_batches_of_any_size_make_the_same_step(base):
+    whole, records = weights_after(base, residual_dropout=0.0, micro_batch_size=4)
+    parts, records_of_parts = weights_after(base, residual_dropout=0.0, micro_batch_size=1)
+    assert largest_difference(whole, parts) < 1e-4
+    assert [r["loss"] for r in records] == pytest.approx([r["loss"] for r in records_of_parts], rel=1e-3)
+
+
+def test_the_loss_of_a_step_is_the_mean_over_its_supervised_tokens(base):
+    _, records = weights_after(base, residual_dropout=0.0)
+    model, tokenizer = load_model(base), load_tokenizer(base).with_eot("<|eot|>")
+    add_eot(model, tokenizer)
+    from stages.core.schedule import schedule
+
+    first = next(schedule(7, epochs=3, global_batch_size=4, lr=1, lr_end=1, seed=0)).examples
+    table, costs = rendered(base), []
+    for i in first:
+        ids, mask = table["input_ids"][i].to_list(), table["loss_mask"][i].to_list()
+        with torch.inference_mode():
+            logp = model(torch.tensor([ids])).logits[0].log_softmax(-1)
+        costs += [-logp[t - 1, ids[t]].item() for t in range(1, len(ids)) if mask[t]]
+    assert records[0]["n_tokens"] == len(costs)
+    assert records[0]["loss"] == pytest.approx(sum(costs) / len(costs), rel=1e-5)
+
+
+def test_eot_starts_as_the_mean_of_the_other_embeddings(base):
+    model, tokenizer = load_model(base), load_tokenizer(base).with_eot("<|eot|>")
+    before = model.get_input_embeddings().weight.detach().clone()
+    add_eot(model, tokenizer)
+    after = model.get_input_embeddings().weight.detach()
+    assert torch.equal(after[: len(before)], before)
+    assert torch.allclose(after[tokenizer.eot_id], before.mean(0), atol=1e-7)
+
+
+def test_weight_decay_is_on_matrices_but_not_on_embeddings_and_norms(base):
+    model = load_model(base)
+    decayed, others = parameter_groups(model, weight_decay=0.1)
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    assert {names[id(p)].split(".")[-2] for p in decayed["params"]} == {
+        "q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj",
+    }  # fmt: skip
+    assert others["weight_decay"] == 0
+    assert len(decayed["params"]) + len(others["params"]) == len(list(model.parameters()))
+
+
+def test_all_weights_are_trained(base):
+    before = load_model(base).state_dict()
+    after, _ = weights_after(base)
+    unchanged = [name for name in before if torch.equal(before[name], after[name][: len(before[name])])]
+    assert unchanged == []
+
+
+@pytest.mark.parametrize("candidates", [[0], [4], [2, 1], [1, 1]])
+def test_candidates_that_are_no_epochs_are_refused(project, candidates):
+    project(arm={"epochs": 3, "candidate_epochs": candidates})
+    with pytest.raises(ParamsError, match=r"arms\.curated\.sft.*candidate_epochs"):
+        main("curated")
+
+
+def test_a_micro_batch_that_does_not_divide_the_batch_is_refused(project):
+    project(micro_batch_size=3)
+    with pytest.raises(ParamsError, match="micro_batch_size: must divide global_batch_size 4, got 3"):
+        main("curated")
+
+
+def test_an_unknown_arm_is_refused_with_those_there_are(project):
+    project()
+    with pytest.raises(ParamsError, match="arms has curated"):
+        main("nonesuch")
+
+
+def test_an_example_beyond_the_bases_positions_is_refused(project, base, tmp_path):
+    folder = project()
+    long = render(
+        examples([("Hi", "x" * 300)]),
+        load_tokenizer(base).with_eot("<|eot|>"),
+        RenderParams(**{**CHAT, "max_tokens": 200}),
+        arm="a",
+    ).rendered
+    write_table(folder / "data/render/curated.parquet", long, RENDERED)
+    with pytest.raises(InputError, match=r"200 tokens, the base has 128 positions; lower render\.max_tokens"):
+        main("curated")
+
+
+def test_params_hold_no_unknown_key(tmp_path, project):
+    folder = project()
+    values = json.loads((folder / "params.yaml").read_text())
+    values["sft"]["warmup"] = 10
+    (folder / "params.yaml").write_text(json.dumps(values))
+    with pytest.raises(ParamsError, match=r"params\.yaml: sft\.warmup: unknown key, got 10"):
+        main("curated")
