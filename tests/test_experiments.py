@@ -27,11 +27,10 @@ def test_a_changed_parameter_is_an_experiment_that_can_be_compared(workspace: Wo
     workspace.run("dvc", "exp", "run", "--set-param", "score.confidence=0.9", "--name", "ninety")
     assert [(rev["name"], confidence(rev)) for rev in shown(workspace)] == [("ninety", 0.9)]
     params = json.loads(workspace.run("dvc", "params", "diff", "--json").stdout)
-    assert params == {"params.yaml": {"score.confidence": {"old": 0.95, "new": 0.9, "diff": -0.05}}} or list(
-        params["params.yaml"]
-    ) == ["score.confidence"]
+    assert {name: list(changed) for name, changed in params.items()} == {"params.yaml": ["score.confidence"]}
     metrics = json.loads(workspace.run("dvc", "metrics", "diff", "--json").stdout)
-    assert list(metrics["diff"]) == ["metrics/score.json"]
+    assert list(metrics) == ["metrics/score.json"]
+    assert {name.rpartition(".")[2] for name in metrics["metrics/score.json"]} <= {"low", "high"}
 
 
 def test_queued_experiments_run_in_workspaces_of_their_own(workspace: Workspace) -> None:
