@@ -17,10 +17,11 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    seeds = parser.parse_args().seeds
     print(f"{machine()}\n")
     print("| seed of the world | base | bulk | curated | curated - bulk, 95 % | contains: bulk, curated | cold, s |")
     print("|---|---|---|---|---|---|---|")
-    for seed in parser.parse_args().seeds:
+    for seed in seeds:
         with clone() as folder:
             set_param(folder, "miniature.seed", seed)
             seconds, _ = timed(folder, "dvc", "repro")

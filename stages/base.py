@@ -9,6 +9,7 @@ copied.
 """
 
 import json
+import math
 import re
 import shutil
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from typing import Any
 import numpy as np
 from pydantic import Field
 
+from stages.core.formats import Miniature
 from stages.core.section import Section
 from stages.core.world import World, make_world, prose
 from stages.errors import InputError, ParamsError
@@ -64,13 +66,6 @@ class Params(Section):
     pretrain: Pretrain
 
 
-class MiniatureParams(Section):
-    """Section `miniature`."""
-
-    seed: int = Field(ge=0)
-    n_people: int = Field(ge=20)
-
-
 def train_tokenizer(documents: list[str], *, vocab_size: int) -> Any:  # noqa: ANN401 - tokenizers.Tokenizer
     """Train a byte-level BPE on documents; `<s>` stands before every text."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
@@ -114,9 +109,10 @@ def learning_rate(step: int, *, peak: float, n_steps: int) -> float:
 
 def pretrain(world: World, params: Pretrain, out: Path) -> None:
     """Train the miniature and save it as a model folder."""
-    if params.hidden_size % params.n_heads:
+    if params.hidden_size % (2 * params.n_heads):
         raise ParamsError(
-            f"params.yaml: base.pretrain.n_heads: must divide hidden_size {params.hidden_size}, got {params.n_heads}"
+            f"params.yaml: base.pretrain.n_heads: must divide hidden_size {params.hidden_size} into even parts, "
+            f"got {params.n_heads}"
         )
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
@@ -169,6 +165,8 @@ def _train(model: Any, stream: Iterator[list[int]], params: Pretrain) -> None:  
             optimizer.zero_grad(set_to_none=True)
             if step % 50 == 0:
                 shown.set_postfix(loss=f"{loss.item():.3f}")
+            if not math.isfinite(loss.item()):
+                raise InputError(f"base.pretrain: the loss of step {step + 1} is {loss.item()}; lower base.pretrain.lr")
             shown.update()
 
 
@@ -222,7 +220,7 @@ def main() -> None:
     shutil.rmtree(partial, ignore_errors=True)
     try:
         if params.model == "miniature":
-            world = load_params("miniature", MiniatureParams)
+            world = load_params("miniature", Miniature)
             pretrain(make_world(seed=world.seed, n_people=world.n_people), params.pretrain, partial)
         elif Path(params.model).is_dir() or params.model.startswith((".", "/", "~")) or params.model.count("/") != 1:
             copy_model(Path(params.model).expanduser(), partial)

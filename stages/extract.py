@@ -1,8 +1,8 @@
 """extract: parse, join and clean one source's raw files to candidate rows and prompts.
 
 Reads data/pull/<source>/ as the source's format says; data/catalog/stack_exchange.csv has the quota groups of sites.
-Writes data/extract/<source>.parquet (CANDIDATE) and data/extract/<source>.prompts.parquet (PROMPT), by id; either may
-be empty. Prints what was read, what was left out and why.
+Writes data/extract/<source>.parquet (CANDIDATE) and data/extract/<source>.prompts.parquet (PROMPT), by id, either may
+be empty, and data/extract/<source>.left_out.parquet (LEFT_OUT: what is no row, by reason). Prints all that in one line.
 
 LIMA s2.1 and s2.2 name the sources; how each is read, and what is *our reading*, stands in stages/sources/<format>.py.
 No threshold of quality is applied here: only what cannot be an example is left out.
@@ -23,7 +23,7 @@ from stages.errors import InputError
 from stages.runtime.files import empty_table, write_table
 from stages.runtime.main import run_stage
 from stages.runtime.params import load_params
-from stages.schema import CANDIDATE, PROMPT
+from stages.schema import CANDIDATE, LEFT_OUT, PROMPT
 
 CATALOG = Path("data/catalog/stack_exchange.csv")
 _BATCH_ROWS = 10_000  # kept as Python objects before they become columns
@@ -44,12 +44,13 @@ class Tables(NamedTuple):
     prompts: pl.DataFrame
 
 
-def run(rows: Iterable[Candidate | Prompt], tally: Tally) -> Tables:
+def run(rows: Iterable[Candidate | Prompt], tally: Tally, *, where: str = "source") -> Tables:
     """Collect a reader's rows.
 
     Args:
         rows: what the reader yields; it may be long.
         tally: the reader's account, complete when the rows are.
+        where: what to call the source in errors.
 
     Raises:
         InputError: two rows have one id, or there are none at all.
@@ -61,7 +62,8 @@ def run(rows: Iterable[Candidate | Prompt], tally: Tally) -> Tables:
     n_rows = tables.candidates.height + tables.prompts.height
     assert tally.n_read == n_rows + tally.left_out.total(), f"a reader lost count: {tally}"
     if not n_rows:
-        raise InputError(f"source: must hold something to keep, got {tally.line(n_candidates=0, n_prompts=0)}")
+        got = tally.line(n_candidates=0, n_prompts=0)
+        raise InputError(f"{where}: must hold something to keep, got {got}; correct its `origin` in params.yaml")
     return tables
 
 
@@ -73,11 +75,18 @@ def main(source: str) -> None:
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; `dvc repro pull@{source}` makes it")
     rows, tally = read(format_, folder, source=source, params=params)
-    tables = run(rows, tally)
+    tables = run(rows, tally, where=f"sources.{source}, {folder}")
     write_table(Path(f"data/extract/{source}.parquet"), tables.candidates, CANDIDATE)
     write_table(Path(f"data/extract/{source}.prompts.parquet"), tables.prompts, PROMPT)
+    write_table(Path(f"data/extract/{source}.left_out.parquet"), left_out(source, tally), LEFT_OUT)
     line = tally.line(n_candidates=tables.candidates.height, n_prompts=tables.prompts.height)
     print(f"extract {source}: {line}")
+
+
+def left_out(source: str, tally: Tally) -> pl.DataFrame:
+    """What is no candidate, by reason (LEFT_OUT, sorted by reason)."""
+    rows = [(source, reason, n) for reason, n in sorted(tally.left_out.items()) if n]
+    return pl.DataFrame(rows, schema=dict(LEFT_OUT), orient="row")
 
 
 def read(

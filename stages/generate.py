@@ -40,6 +40,7 @@ def perplexity(
     from stages.core.loss import collate, n_supervised, summed_loss
 
     model, tokenizer = loaded
+    chat = chat.model_copy(update={"loss_on": "responses"})
     rendered = [
         render_example(messages, encode=tokenizer.encode, prefix_ids=tokenizer.prefix_ids, eot_id=eot_id, chat=chat)
         for messages in examples["messages"].to_list()

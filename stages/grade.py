@@ -19,7 +19,7 @@ from pydantic import Field
 from stages.core.judging import Grader
 from stages.core.presentations import answers_by_key, grade_table, prompts_by_id
 from stages.core.section import Section
-from stages.runtime.annotators import Annotators, grader
+from stages.runtime.annotators import Annotators, check_answered, grader
 from stages.runtime.files import read_table, write_table
 from stages.runtime.main import run_stage
 from stages.runtime.params import load_params
@@ -46,10 +46,17 @@ class Tables(NamedTuple):
 
 
 def run(frames: Frames, *, arm: str, graders: Mapping[str, Grader]) -> Tables:
-    """Grade every answer; `graders` are the annotators, the only ones that may reach outside."""
+    """Grade every answer; `graders` are the annotators, the only ones that may reach outside.
+
+    Raises:
+        InputError: tables do not belong together.
+        JudgeError: more than half of an annotator's grades failed.
+    """
     prompts = prompts_by_id(frames.prompts)
     answers = answers_by_key(frames.responses, name=f"data/respond/{arm}.parquet", prompts=prompts)
-    return Tables(grade_table(answers, responder=arm, prompts=prompts, graders=graders))
+    grades = grade_table(answers, responder=arm, prompts=prompts, graders=graders)
+    check_answered(grades, path=f"data/grade/{arm}.parquet")
+    return Tables(grades)
 
 
 def main(arm: str) -> None:

@@ -19,7 +19,7 @@ from pydantic import Field
 from stages.core.judging import Comparer
 from stages.core.presentations import answers_by_key, prompts_by_id, verdict_table
 from stages.core.section import Section
-from stages.runtime.annotators import Annotators, comparer
+from stages.runtime.annotators import Annotators, check_answered, comparer
 from stages.runtime.files import read_table, write_table
 from stages.runtime.main import run_stage
 from stages.runtime.params import load_params
@@ -48,7 +48,12 @@ class Tables(NamedTuple):
 
 
 def run(frames: Frames, params: Params, *, opponent: str, comparers: Mapping[str, Comparer]) -> Tables:
-    """Judge every pair; `comparers` are the annotators, the only ones that may reach outside."""
+    """Judge every pair; `comparers` are the annotators, the only ones that may reach outside.
+
+    Raises:
+        InputError: tables do not belong together.
+        JudgeError: more than half of an annotator's verdicts failed.
+    """
     prompts = prompts_by_id(frames.prompts)
     verdicts = verdict_table(
         a=answers_by_key(frames.arm, name=f"data/respond/{params.arm}.parquet", prompts=prompts),
@@ -57,6 +62,7 @@ def run(frames: Frames, params: Params, *, opponent: str, comparers: Mapping[str
         prompts=prompts,
         comparers=comparers,
     )
+    check_answered(verdicts, path=f"data/judge/{opponent}.parquet")
     return Tables(verdicts)
 
 

@@ -38,7 +38,7 @@ from stages import (
     select_checkpoint,
     sft,
 )
-from stages.core.formats import Source
+from stages.core.formats import Miniature, Source
 from stages.core.overlay import ABSENT, at_path, differences, filled, leaves, merged, parts
 from stages.core.section import Section
 from stages.core.yaml_edit import rewrite
@@ -51,9 +51,12 @@ from stages.runtime.params import PARAMS_PATH, check_section, read_yaml
 FOLDER = Path("profiles")
 WHOLE = "miniature"  # the profile that is a whole params.yaml
 
+_KEYED = ("sources", "arms", "opponents", "annotators")  # maps whose keys name stages, files and folders
+_NAME = re.compile(r"[A-Za-z0-9_-]+")
+
 # Every part of params.yaml and what it must look like; `*` is any key.
 MODELS: dict[str, type[Section]] = {
-    "miniature": pull.Miniature,
+    "miniature": Miniature,
     "sources.*": Source,
     "pull": pull.Params,
     "extract": extract.Params,
@@ -122,6 +125,7 @@ def check(params: Any, path: Path) -> None:  # noqa: ANN401 - whatever the YAML 
     Raises:
         ParamsError: the first fault; `path` stands for the file in its sentence.
     """
+    _check_names(params, path)
     for name in leaves(params):
         if not any(below(name, pattern) for pattern in MODELS):
             raise ParamsError(f"{path}: unknown key, got {name!r}; remove it (known: {', '.join(MODELS)})")
@@ -130,6 +134,21 @@ def check(params: Any, path: Path) -> None:  # noqa: ANN401 - whatever the YAML 
             if value is ABSENT:
                 raise ParamsError(f"{path}: {section}: missing; add it, profiles/miniature.yaml has an example")
             check_section(value, model, section=section, path=path)
+    arm, arms = params["judge"]["arm"], params["arms"]
+    if arm not in arms:
+        raise ParamsError(f"{path}: judge.arm: must be a key of arms, got {arm!r}; name one of {', '.join(arms)}")
+
+
+def _check_names(params: Any, path: Path) -> None:  # noqa: ANN401 - whatever the YAML holds
+    for section in _KEYED:
+        names = params.get(section) if isinstance(params, dict) else None
+        if names == {}:
+            raise ParamsError(f"{path}: {section}: must have one key or more, got none; add one")
+        for name in names if isinstance(names, dict) else ():
+            if not isinstance(name, str) or not _NAME.fullmatch(name):
+                raise ParamsError(
+                    f"{path}: {section}: keys must be of letters, digits, _ and - only, got {name!r}; rename it"
+                )
 
 
 def touched(pipeline: Mapping[str, Any], names: Collection[str]) -> list[str]:

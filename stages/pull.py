@@ -17,7 +17,7 @@ from pathlib import Path, PurePath
 from pydantic import Field
 
 from stages.core.dumps import DUMPS
-from stages.core.formats import FILES, MINIATURE, Format, Source, is_raw_file
+from stages.core.formats import FILES, MINIATURE, Format, Miniature, Source, is_raw_file
 from stages.core.section import Section
 from stages.core.world import make_world
 from stages.errors import InputError, ParamsError
@@ -33,13 +33,6 @@ class Params(Section):
     """Section `pull`."""
 
     max_file_bytes: int = Field(ge=1)  # bytes; a larger file in an origin is refused
-
-
-class Miniature(Section):
-    """Section `miniature`."""
-
-    seed: int = Field(ge=0)
-    n_people: int = Field(ge=20, le=2000)
 
 
 def run(format: Format, miniature: Miniature) -> dict[str, bytes]:  # noqa: A002 - the word of params.yaml
@@ -99,8 +92,14 @@ def main(source: str) -> None:
             f'params.yaml: sources.{source}.origin: must be "{MINIATURE}" or a folder, got {upstream.origin!r}; '
             "download the files and give their folder"
         )
-    origin = Path(upstream.origin).expanduser()
-    _copy(target, origin, raw_files(origin, upstream.format, params))
+    try:
+        origin = Path(upstream.origin).expanduser()
+        names = raw_files(origin, upstream.format, params)
+    except (OSError, RuntimeError) as error:
+        raise InputError(
+            f"{upstream.origin}: cannot be read, {first_line(error)}; correct `origin` in params.yaml or mend rights"
+        ) from None
+    _copy(target, origin, names)
 
 
 def _known(name: str, format: Format) -> bool:  # noqa: A002
@@ -146,18 +145,27 @@ class _WholeFolder:
 
     def __enter__(self) -> Path:
         shutil.rmtree(self.partial, ignore_errors=True)
-        self.partial.mkdir(parents=True)
+        try:
+            self.partial.mkdir(parents=True)
+        except OSError as error:
+            raise self._refused(error) from error
         return self.partial
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _trace: object) -> None:
         if kind is None:
-            shutil.rmtree(self.target, ignore_errors=True)
-            self.partial.rename(self.target)
-            return
+            try:
+                if self.target.exists():
+                    shutil.rmtree(self.target)
+                self.partial.rename(self.target)
+                return
+            except OSError as fault:
+                error = fault
         shutil.rmtree(self.partial, ignore_errors=True)
         if isinstance(error, OSError):
-            why = first_line(error)
-            raise InputError(f"{self.target}: cannot be filled, {why}; free space or mend rights") from error
+            raise self._refused(error) from error
+
+    def _refused(self, error: OSError) -> InputError:
+        return InputError(f"{self.target}: cannot be filled, {first_line(error)}; free space or mend rights")
 
 
 if __name__ == "__main__":

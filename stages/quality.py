@@ -1,6 +1,6 @@
 """quality: form each candidate's prompt and keep the rows that pass every rule.
 
-Reads data/extract/<source>.parquet (CANDIDATE) for each key of `sources`.
+Reads data/extract/<source>.parquet (CANDIDATE) and <source>.left_out.parquet (LEFT_OUT) for each key of `sources`.
 Writes data/quality/kept.parquet (EXAMPLE), data/quality/dropped.parquet (QUALITY_DROPPED: the first rule that failed),
 data/quality/unfiltered.parquet (EXAMPLE: a sample that skips the rules), metrics/quality.json.
 
@@ -18,13 +18,13 @@ import polars as pl
 from pydantic import Field
 
 from stages.core.draws import uniform_by_id
-from stages.core.rules import Rule, Rules, apply_rules, by_group, make_rules, with_text
+from stages.core.rules import Rule, Rules, apply_rules, by_group, make_rules, named_groups, with_text
 from stages.core.section import Named, Section
 from stages.errors import InputError
 from stages.runtime.files import empty_table, read_table, write_json, write_table
 from stages.runtime.main import run_stage
 from stages.runtime.params import load_params
-from stages.schema import CANDIDATE, EXAMPLE, QUALITY_DROPPED
+from stages.schema import CANDIDATE, EXAMPLE, LEFT_OUT, QUALITY_DROPPED
 
 _BATCH_ROWS = 50_000  # rows whose texts are taken apart at a time
 
@@ -130,6 +130,14 @@ def _counts(n_in: int = 0) -> dict[str, Any]:
     return {"n_in": n_in, "n_kept": 0, "dropped": {}}
 
 
+def by_source(left_out: pl.DataFrame) -> dict[str, dict[str, int]]:
+    """What `extract` left out (LEFT_OUT), as counts by source and reason: the part of the funnel before the rules."""
+    counts: dict[str, dict[str, int]] = {}
+    for source, reason, n in left_out.sort("source", "reason").iter_rows():
+        counts.setdefault(source, {})[reason] = n
+    return counts
+
+
 def warnings(metrics: Mapping[str, Any], *, warn_drop_share: float) -> list[str]:
     """Say which rules drop more than a share of a source."""
     return [
@@ -156,13 +164,17 @@ def main() -> None:
     params = load_params("quality", Params)
     sources = load_params("sources", Named).names
     result = run({source: read_table(Path(f"data/extract/{source}.parquet"), CANDIDATE) for source in sources}, params)
+    out = pl.concat(read_table(Path(f"data/extract/{source}.left_out.parquet"), LEFT_OUT) for source in sources)
     for warning in warnings(result.metrics, warn_drop_share=params.warn_drop_share):
         print(f"WARNING: {warning}", file=sys.stderr)
+    there = {group for source in result.metrics["sources"].values() for group in source["groups"]}
+    if absent := sorted((named_groups(params.rules) | set(params.title_share)) - there):
+        print(f"WARNING: no row is of these groups that section quality names: {', '.join(absent)}", file=sys.stderr)
     folder = Path("data/quality")
     write_table(folder / "kept.parquet", result.kept, EXAMPLE)
     write_table(folder / "unfiltered.parquet", result.unfiltered, EXAMPLE)
     write_table(folder / "dropped.parquet", result.dropped, QUALITY_DROPPED)
-    write_json(Path("metrics/quality.json"), result.metrics)
+    write_json(Path("metrics/quality.json"), {**result.metrics, "left_out": by_source(out)})
 
 
 if __name__ == "__main__":

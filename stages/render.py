@@ -54,7 +54,7 @@ def run(examples: pl.DataFrame, tokenizer: ChatTokenizer, params: Params, *, arm
             eot_id=tokenizer.eot_id,
             chat=params,
         )
-        if rendered.n_trimmed_tokens and not any(rendered.loss_mask):
+        if rendered.n_trimmed_tokens and not rendered.n_response_tokens:
             no_room.append(example["id"])
             continue
         check_supervision(rendered, example["id"], eot_id=tokenizer.eot_id)
@@ -94,11 +94,11 @@ def summarise(frame: pl.DataFrame) -> dict[str, Any]:
 
 
 def _group_statistics(group: pl.DataFrame) -> dict[str, Any]:
-    supervised = group["loss_mask"].list.sum()
+    n_response_tokens = group["n_response_tokens"]
     return {
         "n": len(group),
-        "mean_prompt_tokens": float((group["n_tokens"].cast(pl.Int64) - supervised).mean()),  # type: ignore[arg-type]
-        "mean_response_tokens": float(supervised.mean()),  # type: ignore[arg-type]
+        "mean_prompt_tokens": float((group["n_tokens"].cast(pl.Int64) - n_response_tokens).mean()),  # type: ignore[arg-type]
+        "mean_response_tokens": float(n_response_tokens.mean()),  # type: ignore[arg-type]
         "n_trimmed": int((group["n_trimmed_tokens"] > 0).sum()),
         "n_trimmed_tokens": int(group["n_trimmed_tokens"].sum()),
     }

@@ -1,4 +1,4 @@
-"""report: Write one HTML file that shows what a run did and what came of it.
+"""report: write one HTML file that shows what a run did and what came of it.
 
 Reads the metrics of quality, dedup, render and score, data/sample/<arm>.parquet (EXAMPLE), data/sft/<arm>/loss.csv,
 data/prompts/{dev,test}.parquet (PROMPT), data/respond/<arm>.parquet and data/respond_opponent/<opponent>.parquet
@@ -179,6 +179,7 @@ def _training(inputs: Inputs, params: Params, cast: Cast, loss: pl.DataFrame) ->
     return {
         "flows": [(flow, figures.flow_bar(flow)) for flow in flows(quality, dedup, inputs.samples)],
         "reasons": reasons(quality, dedup),
+        "left_out": inputs.quality.get("left_out", {}),
         "table_1": table_1(inputs.renders),
         "prompt_groups": paper.beside("dev", _by_group(inputs.dev)) + paper.beside("test", _by_group(inputs.test)),
         "loss": figures.loss_chart(loss, cast),

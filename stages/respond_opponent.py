@@ -47,7 +47,7 @@ def from_file(path: Path, prompts: pl.DataFrame, *, opponent: str) -> pl.DataFra
         given = read_table(path, RESPONSE).with_columns(responder=pl.lit(opponent))
         found = given.join(prompts.select(prompt_id="id"), on="prompt_id", how="semi")
     else:
-        answers = dict(_answer(row, f"{path}: row {number}") for number, row in enumerate(_rows(path), 1))
+        answers = _answers(path)
         rows = [
             {"prompt_id": row["id"], "responder": opponent, "sample": 0, "response": response}
             for row in prompts.iter_rows(named=True)
@@ -66,10 +66,25 @@ def from_file(path: Path, prompts: pl.DataFrame, *, opponent: str) -> pl.DataFra
     return found.sort("prompt_id", "sample")
 
 
+def _answers(path: Path) -> dict[str, str]:
+    """Response by prompt text or id."""
+    answers: dict[str, str] = {}
+    for number, row in enumerate(_rows(path), 1):
+        key, response = _answer(row, f"{path}: row {number}")
+        if answers.get(key, response) != response:
+            raise InputError(f"{path}: row {number}: a second answer to {key[:60]!r}; keep one")
+        answers[key] = response
+    return answers
+
+
 def _rows(path: Path) -> list[Any]:
     try:
         text = path.read_text(encoding="utf-8")
-        rows = json.loads(text) if path.suffix == ".json" else [json.loads(line) for line in text.splitlines() if line]
+        rows = (
+            json.loads(text)
+            if path.suffix == ".json"
+            else [json.loads(line) for line in text.split("\n") if line.strip()]
+        )
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: cannot be read as {path.suffix or 'JSON'} ({first_line(error)}); mend it") from None
     if not isinstance(rows, list):

@@ -21,7 +21,7 @@ from pydantic import Field, field_validator
 from stages.core.draws import stream, uniform_by_id
 from stages.core.quotas import draw_counts, entropy_bits, largest_remainder
 from stages.core.section import Section
-from stages.errors import InputError, ParamsError
+from stages.errors import InputError, LimaError, ParamsError
 from stages.runtime.files import empty_table, read_table, write_json, write_table, write_text
 from stages.runtime.main import run_stage
 from stages.runtime.params import load_params
@@ -89,7 +89,10 @@ def run(pool: pl.DataFrame, params: Params, arm: ArmParams) -> Result:
     """
     strata = [_stratum(pool, group, quota, params, arm) for group, quota in arm.quotas.items()]
     drawn = [draw(stratum, stratum.quota, seed=params.seed, purpose="train") for stratum in strata]
-    left = [s._replace(rows=s.rows.join(rows, on="id", how="anti")) for s, rows in zip(strata, drawn, strict=True)]
+    left = [
+        s._replace(rows=s.rows.join(rows, on="id", how="anti", maintain_order="left"))
+        for s, rows in zip(strata, drawn, strict=True)
+    ]
     parts = largest_remainder([s.quota for s in left], params.n_heldout, capacity=[len(s.rows) for s in left])
     heldout = [draw(s, n, seed=params.seed, purpose="heldout") for s, n in zip(left, parts, strict=True)]
     train = pl.concat(drawn).sort("id")
@@ -104,7 +107,7 @@ def _stratum(pool: pl.DataFrame, group: str, quota: int, params: Params, arm: Ar
         strategy, rows = params.groups[group], pool.filter(pl.col("group") == group)
     else:
         raise ParamsError(
-            f"params.yaml: quotas: groups must be keys of sample.groups, got {group!r}; "
+            f"quotas: groups must be keys of sample.groups, got {group!r}; "
             f"add it there or name one of {', '.join(params.groups)}"
         )
     if len(rows) < quota:
@@ -184,7 +187,10 @@ def main(arm: str) -> None:
     """Draw one arm."""
     params = load_params("sample", Params)
     arm_params = load_params(f"arms.{arm}.sample", ArmParams)
-    result = run(read_table(Path(arm_params.pool), EXAMPLE), params, arm_params)
+    try:
+        result = run(read_table(Path(arm_params.pool), EXAMPLE), params, arm_params)
+    except LimaError as error:
+        raise type(error)(f"params.yaml: arms.{arm}.sample: {error}") from None
     if len(result.heldout) < params.n_heldout:
         print(
             f"WARNING: {arm}: {len(result.heldout):,} held-out rows instead of sample.n_heldout {params.n_heldout:,}; "

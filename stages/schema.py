@@ -38,6 +38,9 @@ CANDIDATE: dict[str, pl.DataType] = {
     "prompt_score": pl.Int64(),  # votes on the question or submission
 }
 
+# What `extract` left out because it is no candidate (a deleted post, a question without an answer), by reason.
+LEFT_OUT: dict[str, pl.DataType] = {"source": pl.String(), "reason": pl.String(), "n": pl.Int64()}
+
 # Why `quality` dropped a row: the first rule that failed, what it measured, what it allows.
 QUALITY_DROPPED: dict[str, pl.DataType] = {
     "id": pl.String(),

@@ -10,7 +10,8 @@ row.
 LIMA s4.2 (win, tie, lose), s4.3 (tie-discounted agreement), s5 (mean grades), Appendix B (checkpoints). Ours: both
 orders (stages/core/preferences.py), intervals over prompts (stages/core/intervals.py), kappa and tie rates beside
 agreement, and checkable answers. Verdicts that failed are out of every rate and counted; above
-score.max_unscored_share of those an annotator could have given, the run fails. `no_reference` is no failure: the
+score.max_unscored_share of those an annotator could have given, the run fails; the stage that judged is then forced
+to ask again, for DVC sees no change. `no_reference` is no failure: the
 annotator does not apply to that prompt.
 """
 
@@ -19,7 +20,7 @@ from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 import polars as pl
-from pydantic import ConfigDict, Field
+from pydantic import Field
 
 from stages.core.accuracy import measure_answers
 from stages.core.intervals import Intervals
@@ -37,7 +38,7 @@ from stages.core.score_tables import (
     groups,
     pairwise_table,
 )
-from stages.core.section import Section
+from stages.core.section import Named, Section
 from stages.errors import InputError, JudgeError, ParamsError
 from stages.runtime.files import read_table, write_csv, write_json
 from stages.runtime.main import run_stage
@@ -60,17 +61,6 @@ class Judged(Section):
 
     arm: str
     annotators: list[str]
-
-
-class Named(Section):
-    """A map of which the names alone matter here."""
-
-    model_config = ConfigDict(extra="allow")
-
-    @property
-    def names(self) -> list[str]:
-        """The keys, in the file's order."""
-        return list(self.model_extra or {})
 
 
 class Frames(NamedTuple):
@@ -172,17 +162,18 @@ def _curves(frames: Frames) -> dict[str, Curve]:
 
 
 def _check_unscored(frames: Frames, max_share: float) -> None:
-    tables = {f"data/judge/{name}.parquet": table for name, table in frames.verdicts.items()}
-    tables |= {f"data/grade/{name}.parquet": table for name, table in frames.grades.items()}
-    tables |= {f"data/select_checkpoint/{name}.parquet": table for name, table in frames.epoch_grades.items()}
-    for path, table in tables.items():
+    tables = {("judge", name): table for name, table in frames.verdicts.items()}
+    tables |= {("grade", name): table for name, table in frames.grades.items()}
+    tables |= {("select_checkpoint", name): table for name, table in frames.epoch_grades.items()}
+    for (stage, name), table in tables.items():
         applicable = table.filter(pl.col("unscored_reason").ne_missing(NO_REFERENCE))
         for (annotator,), some in groups(applicable, "annotator"):
             reasons = some["unscored_reason"].drop_nulls()
             if reasons.len() > max_share * some.height:
                 raise JudgeError(
-                    f"{path}: score.max_unscored_share is {max_share:g}, got {reasons.len()} of {some.height} unscored "
-                    f"by {annotator!r} ({_told(reasons)}); mend the annotator and run it again, or raise the share"
+                    f"data/{stage}/{name}.parquet: score.max_unscored_share is {max_share:g}, got {reasons.len()} of "
+                    f"{some.height} unscored by {annotator!r} ({_told(reasons)}); mend the annotator and run "
+                    f"`dvc repro --force --single-item {stage}@{name}`, which asks for those again, or raise the share"
                 )
 
 

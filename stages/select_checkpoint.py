@@ -21,11 +21,11 @@ import polars as pl
 from pydantic import Field
 
 from stages.core.checkpoints import choose_epoch
-from stages.core.judging import NO_REFERENCE, Grader
+from stages.core.judging import Grader
 from stages.core.presentations import epoch_grade_table, prompts_by_id
 from stages.core.section import Section
-from stages.errors import InputError, JudgeError
-from stages.runtime.annotators import Annotators, grader
+from stages.errors import InputError
+from stages.runtime.annotators import Annotators, check_answered, grader
 from stages.runtime.files import first_line, read_table, write_table
 from stages.runtime.main import run_stage
 from stages.runtime.model import check_model_folder
@@ -58,7 +58,7 @@ def run(frames: Frames, params: Params, *, arm: str, grade: Grader) -> Selected:
 
     Raises:
         InputError: there is no answer, or a prompt is not answered.
-        JudgeError: the annotator applies, and yet gave no grade at all.
+        JudgeError: more than half of the annotator's grades failed.
     """
     if frames.responses.is_empty():
         raise InputError(
@@ -67,12 +67,7 @@ def run(frames: Frames, params: Params, *, arm: str, grade: Grader) -> Selected:
     prompts = prompts_by_id(frames.prompts)
     graders = {params.annotator: grade}
     grades = epoch_grade_table(frames.responses, responder=arm, prompts=prompts, graders=graders)
-    failed = grades.filter(pl.col("unscored_reason") != NO_REFERENCE)
-    if grades["helpfulness"].is_null().all() and not failed.is_empty():
-        raise JudgeError(
-            f"select_checkpoint.annotator: must give grades, got none from {params.annotator!r} (first: "
-            f"{failed['unscored_reason'][0]}); run again, or name another annotator"
-        )
+    check_answered(grades, path=f"data/select_checkpoint/{arm}.parquet")
     return Selected(grades, choose_epoch(grades))
 
 

@@ -9,6 +9,7 @@ sum over its supervised tokens over their number; weight decay on matrices but n
 embedding starts as the mean of the others.
 """
 
+import math
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -63,6 +64,7 @@ class ArmParams(Section):
 def add_eot(model: Any, tokenizer: ChatTokenizer) -> None:  # noqa: ANN401 - a transformers model
     """Give the EOT token an embedding: the mean of the others, so that it starts as no word in particular.
 
+    A token that the base has already, and may have trained, keeps its own.
     Rows that the base keeps in reserve beyond its tokenizer are used first; the matrix grows only where there is none.
     """
     import torch
@@ -73,7 +75,7 @@ def add_eot(model: Any, tokenizer: ChatTokenizer) -> None:  # noqa: ANN401 - a t
         model.resize_token_embeddings(eot_id + 1, mean_resizing=False)
     with torch.no_grad():
         matrices = {id(m.weight): m.weight for m in (model.get_input_embeddings(), model.get_output_embeddings())}
-        for weight in matrices.values():
+        for weight in matrices.values() if tokenizer.has_new_eot else ():
             weight[eot_id] = weight[:eot_id].float().mean(0).to(weight.dtype)
     model.generation_config.eos_token_id = sorted(tokenizer.stop_ids, key=lambda token: token != eot_id)
     if model.generation_config.pad_token_id is None:
@@ -130,6 +132,8 @@ def train(
             loss = summed_loss(logits, labels) / n_tokens
             accelerator.backward(loss)
             total += loss.item()
+        if not math.isfinite(total):
+            raise InputError(f"sft: the loss of step {step.step} is {total}; lower sft.lr, or look for a damaged base")
         if params.max_grad_norm is not None:
             accelerator.clip_grad_norm_(model.parameters(), params.max_grad_norm)
         optimizer.step()
@@ -169,9 +173,13 @@ def main(arm: str) -> None:
             "positions; lower render.max_tokens"
         )
     add_eot(model, tokenizer)
-    add_residual_dropout(model, p_last=params.residual_dropout)
+    try:
+        add_residual_dropout(model, p_last=params.residual_dropout)
+    except ValueError as error:
+        raise InputError(f"models/base: {error}; set sft.residual_dropout to 0") from None
     out = Path(f"models/sft/{arm}")
-    out.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(out, ignore_errors=True)  # epochs of an earlier run by hand
+    out.mkdir(parents=True)
     n_steps = arm_params.epochs * steps_per_epoch(len(rendered), global_batch_size=params.global_batch_size)
     records = []
     with bar(desc=f"sft {arm}", total=n_steps, unit="step") as shown:

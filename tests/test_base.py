@@ -27,7 +27,7 @@ def project(tmp_path, monkeypatch):
 
     def write(model="miniature", revision=None, **pretrain):
         base = {"model": model, "revision": revision, "pretrain": {**PRETRAIN, **pretrain}}
-        write_params(tmp_path, base=base, miniature={"seed": 0, "n_people": 40})
+        write_params(tmp_path, base=base, miniature={"seed": 0, "n_people": 150})
         return tmp_path
 
     return write
@@ -70,9 +70,10 @@ def test_learning_rate_warms_up_stays_and_falls():
     assert rates[-1] == pytest.approx(0.02)
 
 
-def test_heads_must_divide_the_hidden_size(project):
-    project(n_heads=3)
-    with pytest.raises(ParamsError, match="n_heads: must divide hidden_size 16, got 3"):
+@pytest.mark.parametrize("n_heads", [3, 16])
+def test_heads_must_divide_the_hidden_size_into_even_parts(project, n_heads):
+    project(n_heads=n_heads)
+    with pytest.raises(ParamsError, match=f"n_heads: must divide hidden_size 16 into even parts, got {n_heads}"):
         main()
 
 

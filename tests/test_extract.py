@@ -13,7 +13,7 @@ from stages.core.rows import Candidate, Prompt, Tally, turns
 from stages.errors import InputError
 from stages.extract import read_catalog, run
 from stages.runtime.files import read_table
-from stages.schema import CANDIDATE, PROMPT
+from stages.schema import CANDIDATE, LEFT_OUT, PROMPT
 
 ROOT = Path(__file__).parents[1]
 CATALOG = ROOT / "data/catalog/stack_exchange.csv"
@@ -147,6 +147,8 @@ def test_a_source_without_anything_to_keep_is_an_error():
         InputError, match="must hold something to keep, got 0 rows and 0 prompts of 3 posts; left out: 3 empty"
     ):
         run([], Tally("posts", 3, Counter(empty=3)))
+    with pytest.raises(InputError, match=r"^sources\.mine, data/pull/mine: must hold .*; correct its `origin`"):
+        run([], Tally("posts"), where="sources.mine, data/pull/mine")
 
 
 def test_the_catalogue_has_the_miniature_and_two_groups():
@@ -179,6 +181,13 @@ def test_a_catalogue_of_another_form_is_an_error(tmp_path, text, message):
 def test_a_missing_catalogue_is_an_error(tmp_path):
     with pytest.raises(InputError, match="no such file"):
         read_catalog(tmp_path / "c.csv")
+
+
+def test_what_is_no_row_is_written_by_reason():
+    tally = Tally("posts", 6, Counter({"unanswered": 3, "deleted": 2, "empty": 0}))
+    table = extract.left_out("mine", tally)
+    assert dict(table.schema) == LEFT_OUT
+    assert table.rows() == [("mine", "deleted", 2), ("mine", "unanswered", 3)]
 
 
 def test_a_format_that_does_not_fit_the_files_is_one_sentence(tmp_path, monkeypatch):

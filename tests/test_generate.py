@@ -70,6 +70,8 @@ def test_perplexity_is_exp_of_the_mean_cost_of_response_tokens(tuned):
             logp = loaded.model(torch.tensor([prompt + response])).logits[0].log_softmax(-1)
         costs += [-logp[len(prompt) + i - 1, token].item() for i, token in enumerate(response)]
     assert measured["n_tokens"] == len(costs)
+    on_all = ChatFormat(**{**CHAT, "loss_on": "all"})
+    assert perplexity(loaded, examples(pairs), on_all, batch_size=2) == measured
     assert measured["perplexity"] == pytest.approx(math.exp(sum(costs) / len(costs)), rel=1e-5)
 
 

@@ -5,11 +5,12 @@ from pathlib import Path
 import pytest
 
 from stages import grade
-from stages.errors import ParamsError
+from stages.core.judging import Grade, Submission
+from stages.errors import JudgeError, ParamsError
 from stages.runtime.files import read_table
 from stages.runtime.params import load_params
 from stages.schema import GRADE
-from tests.judged_run import write_run
+from tests.judged_run import prompts, responses, write_run
 
 ROOT = Path(__file__).parents[1]
 
@@ -40,6 +41,15 @@ def test_an_annotator_that_cannot_grade_is_an_error(tmp_path: Path) -> None:
     assert params.read_text() != text
     with pytest.raises(ParamsError, match="a grade needs an annotator of kind reference or openai"):
         grade.main("bulk")
+
+
+def test_a_table_of_which_more_than_half_failed_is_not_made() -> None:
+    def fail(submissions: list[Submission]) -> list[Grade]:
+        return [Grade(4, "Pass"), *(Grade(None, None, unscored_reason="unanswered") for _ in submissions[1:])]
+
+    frames = grade.Frames(prompts("test", 3, n_bare=0), responses("x", ["a", "b", "c"]))
+    with pytest.raises(JudgeError, match=r"data/grade/x\.parquet: .* got 2 of 3 unscored .* `dvc repro` asks for"):
+        grade.run(frames, arm="x", graders={"gpt": fail})
 
 
 def test_the_params_model_is_the_committed_section() -> None:

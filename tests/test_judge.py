@@ -10,7 +10,8 @@ import polars as pl
 import pytest
 
 from stages import judge
-from stages.errors import InputError, ParamsError
+from stages.core.judging import Choice, Comparison
+from stages.errors import InputError, JudgeError, ParamsError
 from stages.runtime.files import read_table, write_table
 from stages.runtime.params import load_params
 from stages.schema import PROMPT, RESPONSE, VERDICT
@@ -63,6 +64,28 @@ def test_an_unknown_annotator_is_an_error(tmp_path: Path) -> None:
     params.write_text(params.read_text().replace('"length"]', '"oracle"]'))
     with pytest.raises(ParamsError, match="got 'oracle'"):
         judge.main("base")
+
+
+@pytest.mark.parametrize("n_failed", [5, 6])
+def test_a_table_of_which_more_than_half_failed_is_not_made(n_failed: int) -> None:
+    def choose(comparisons: list[Comparison]) -> list[Choice]:
+        n = len(comparisons)
+        return [Choice(None, "unanswered", "503")] * n_failed + [Choice("tie")] * (n - n_failed)
+
+    def refer(comparisons: list[Comparison]) -> list[Choice]:
+        return [Choice(None, "no_reference") for _ in comparisons]
+
+    frames = judge.Frames(
+        prompts("test", 5, n_bare=0), responses("curated", ANSWERS["curated"]), responses("bulk", ANSWERS["bulk"])
+    )
+    params, comparers = judge.Params(arm="curated", annotators=["gpt"]), {"gpt": choose, "reference": refer}
+    if n_failed == 5:  # half of the ten presentations
+        assert judge.run(frames, params, opponent="bulk", comparers=comparers).verdicts.height == 20
+        return
+    with pytest.raises(
+        JudgeError, match=r"data/judge/bulk\.parquet: .*got 6 of 10 unscored by 'gpt' \(mostly unanswered\)"
+    ):
+        judge.run(frames, params, opponent="bulk", comparers=comparers)
 
 
 def test_the_params_model_is_the_committed_section() -> None:

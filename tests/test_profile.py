@@ -190,6 +190,16 @@ def test_a_wrong_command_line_is_one_sentence_and_changes_nothing(name: str, giv
             r": opponents\.x\.kind: must be .*got 'nosuch'",
         ),
         ("desc: d\nparams: {annotators: {x: {kind: nosuch}}}\n", r": annotators\.x.*'nosuch'"),
+        ("desc: d\nreplace: [sources]\nparams: {sources: {}}\n", r": sources: must have one key or more, got none"),
+        (
+            "desc: d\nparams: {sources: {wiki.how: {format: wikihow, origin: x}}}\n",
+            r": sources: keys .*got 'wiki\.how'",
+        ),
+        ("desc: d\nparams: {annotators: {a/b: {kind: keywords}}}\n", r": annotators: keys must be .*got 'a/b'"),
+        (
+            "desc: d\nparams: {judge: {arm: third}}\n",
+            r": judge\.arm: must be a key of arms, got 'third'; name one of c",
+        ),
         ("desc: [d\n", r"^profiles/bad\.yaml: not YAML"),
         ("- 1\n", r"^profiles/bad\.yaml: bad: must be"),
     ],

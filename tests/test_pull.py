@@ -4,8 +4,9 @@ from pathlib import Path
 import pytest
 
 from stages import pull
+from stages.core.formats import Miniature
 from stages.errors import InputError, ParamsError
-from stages.pull import Miniature, Params, raw_files, run
+from stages.pull import Params, raw_files, run
 
 PARAMS = """
 miniature: {{seed: 0, n_people: {n_people}}}
@@ -82,6 +83,8 @@ def test_a_copy_shares_nothing_with_its_origin(project):
         ("params.yaml", r"params\.yaml: the origin of a source must be a folder, got a file"),
         ("up", r"up: format wikihow needs \*\.csv, got no such file"),
         ("https://archive.org/x", r'sources\.mine\.origin: must be "miniature" or a folder, got \'https'),
+        ("~nosuchuser/x", r"~nosuchuser/x: cannot be read, Could not determine home directory"),
+        ("x" * 300, r"xxx: cannot be read, .*File name too long.*; correct `origin`"),
         ("s3://bucket/x", r"download the files and give their folder"),
     ],
 )
@@ -142,3 +145,16 @@ def test_an_unknown_source_is_one_sentence(project):
     project("miniature")
     with pytest.raises(ParamsError, match=r"no 'sources\.other'; sources has mine"):
         pull.main("other")
+
+
+def test_a_target_that_cannot_be_made_or_replaced_is_one_sentence(project, monkeypatch):
+    project("miniature", "authored")
+    Path("data").write_text("in the way")
+    with pytest.raises(InputError, match=r"^data/pull/mine: cannot be filled, .*; free space or mend rights"):
+        pull.main("mine")
+    Path("data").unlink()
+    Path("data/pull").mkdir(parents=True)
+    Path("data/pull/mine").write_text("in the way")
+    with pytest.raises(InputError, match=r"^data/pull/mine: cannot be filled, .*; free space or mend rights"):
+        pull.main("mine")
+    assert [path.name for path in Path("data/pull").iterdir()] == ["mine"]

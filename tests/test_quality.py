@@ -13,7 +13,7 @@ from stages import quality
 from stages.errors import InputError
 from stages.quality import Params, Result, run
 from stages.runtime.files import read_table, write_table
-from stages.schema import CANDIDATE, EXAMPLE, QUALITY_DROPPED
+from stages.schema import CANDIDATE, EXAMPLE, LEFT_OUT, QUALITY_DROPPED
 from tests.curation import candidates, row, section, turns
 
 MINIATURE: Params = section("quality", Params)
@@ -170,12 +170,21 @@ def test_the_command_reads_each_source_and_writes_its_tables(
     frames = {"wikihow": candidates(), **sources()}
     for source, frame in frames.items():
         write_table(Path(f"data/extract/{source}.parquet"), frame, CANDIDATE)
+        gone = [(source, "unanswered", 2), (source, "deleted", 1)] if source == "wikihow" else []
+        table = pl.DataFrame(gone, schema=dict(LEFT_OUT), orient="row")
+        write_table(Path(f"data/extract/{source}.left_out.parquet"), table, LEFT_OUT)
     quality.main()
     expected: Result = run(sources(), params())
     for name, schema in (("kept", EXAMPLE), ("unfiltered", EXAMPLE), ("dropped", QUALITY_DROPPED)):
         assert read_table(Path(f"data/quality/{name}.parquet"), schema).equals(getattr(expected, name))
-    assert json.loads(Path("metrics/quality.json").read_text())["n_in"] == 65
-    assert "WARNING: stack_exchange: quality.rules.min_score drops 30 of 60 rows" in capsys.readouterr().err
+    metrics = json.loads(Path("metrics/quality.json").read_text())
+    assert metrics["n_in"] == 65
+    assert metrics["left_out"] == {"wikihow": {"deleted": 1, "unanswered": 2}}
+    told = capsys.readouterr().err
+    assert "WARNING: stack_exchange: quality.rules.min_score drops 30 of 60 rows" in told
+    (absent,) = [line for line in told.splitlines() if "no row is of these groups" in line]
+    assert "wikihow" in absent
+    assert "stack_exchange_stem" not in absent
     shutil.rmtree("data/quality")
     Path("data/extract/wikihow.parquet").unlink()
     with pytest.raises(InputError, match=r"wikihow.parquet: no such file"):

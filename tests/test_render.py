@@ -81,3 +81,12 @@ def test_the_stage_writes_table_preview_and_metrics(base, tmp_path, monkeypatch)
     assert table["id"].to_list() == ["authored:000", "authored:001", "authored:002"]
     assert json.loads((tmp_path / "metrics/render/curated.json").read_text())["n"] == 3
     assert (tmp_path / "data/render/curated.html").read_text().startswith("<!doctype html>")
+
+
+def test_lengths_are_by_role_whatever_carries_the_loss(tokenizer):
+    groups = [
+        run(examples(PAIRS[:1]), tokenizer, Params(**{**CHAT, "loss_on": on}), arm="a").metrics["groups"]["authored"]
+        for on in ("responses", "all")
+    ]
+    assert groups[0] == groups[1]
+    assert (groups[0]["mean_prompt_tokens"], groups[0]["mean_response_tokens"]) == (4, 3)

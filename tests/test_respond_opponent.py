@@ -48,6 +48,18 @@ def test_a_file_of_responses_is_read(project, name):
     assert set(table["finish_reason"]) == {"given"}
 
 
+def test_a_line_separator_inside_an_answer_cuts_no_row(project):
+    lines = [json.dumps({"conversations": [text, "a\u2028b"]}, ensure_ascii=False) for text in TEXTS]
+    (project / "some.jsonl").write_text("\n \n".join(lines))
+    assert answers(project, path="some.jsonl")["response"].to_list() == ["a\u2028b"] * 2
+
+
+def test_two_answers_to_one_prompt_are_refused(project):
+    (project / "some.jsonl").write_text(FORMATS["lima.jsonl"] + '\n{"conversations": ["Hi", "other"]}')
+    with pytest.raises(InputError, match="row 3: a second answer to 'Hi'"):
+        answers(project, path="some.jsonl")
+
+
 def test_another_arms_responses_keep_why_they_ended(project):
     rows = [("authored:test000", "Ho", "eot"), ("authored:test001", "Me", "length"), ("gone", "x", "eot")]
     frame = pl.DataFrame(

@@ -225,7 +225,7 @@ def test_the_command_writes_all_or_nothing(
     assert capsys.readouterr().err == ""
 
     write_table(Path("data/dedup/unfiltered.parquet"), POOL, EXAMPLE)
-    with pytest.raises(InputError, match=r"'all'.* asked 1,800 and there are 121"):
+    with pytest.raises(InputError, match=r"^params.yaml: arms.bulk.sample: .*'all'.* asked 1,800 and there are 121"):
         sample.main("bulk")
     assert list(Path().rglob("*bulk*")) == []
     with pytest.raises(ParamsError, match="arms has curated, bulk"):
@@ -240,3 +240,8 @@ def test_too_few_held_out_rows_are_told(
     write_table(Path("data/dedup/unfiltered.parquet"), POOL, EXAMPLE)
     sample.main("bulk")
     assert "WARNING: bulk: 21 held-out rows instead of sample.n_heldout 50" in capsys.readouterr().err
+
+
+def test_a_group_of_one_of_each_first_may_be_used_up_exactly() -> None:
+    found = run(POOL, params(n_heldout=5), arm(natural_instructions=18))
+    assert (len(found.train), len(found.heldout)) == (18, 0)

@@ -158,8 +158,9 @@ def test_failed_verdicts_are_out_of_every_rate_and_counted() -> None:
 
 def test_too_many_failed_verdicts_fail_the_run_with_a_sentence_and_write_nothing() -> None:
     unscore(2, "truncated")
-    with pytest.raises(JudgeError, match=r"is 0\.2, got 4 of 10 unscored by 'length' \(4 truncated\)"):
+    with pytest.raises(JudgeError, match=r"is 0\.2, got 4 of 10 unscored by 'length' \(4 truncated\)") as caught:
         score.main()
+    assert "run `dvc repro --force --single-item judge@bulk`, which asks for those again" in str(caught.value)
     assert not Path("metrics").exists()
 
 

@@ -181,3 +181,34 @@ def test_params_hold_no_unknown_key(tmp_path, project):
     (folder / "params.yaml").write_text(json.dumps(values))
     with pytest.raises(ParamsError, match=r"params\.yaml: sft\.warmup: unknown key, got 10"):
         main("curated")
+
+
+def test_a_run_that_diverges_stops(project):
+    folder = project(lr=1e6, lr_end=1e6, max_grad_norm=None)
+    with pytest.raises(InputError, match=r"the loss of step \d+ is nan; lower sft\.lr"):
+        main("curated")
+    assert not (folder / "data/sft/curated/loss.csv").exists()
+
+
+def test_an_infinite_rate_is_refused(project):
+    folder = project()
+    text = (folder / "params.yaml").read_text().replace('"lr": 0.01', '"lr": .inf')
+    (folder / "params.yaml").write_text(text)
+    with pytest.raises(ParamsError, match=r"sft\.lr: must be a finite number, got inf"):
+        main("curated")
+
+
+def test_epochs_of_an_earlier_run_are_gone(project):
+    folder = project()
+    main("curated")
+    project(arm={"epochs": 2, "candidate_epochs": [2]})
+    main("curated")
+    assert [path.name for path in (folder / "models/sft/curated").iterdir()] == ["epoch_02"]
+
+
+def test_an_eot_that_the_base_has_keeps_its_embedding(base):
+    model = load_model(base)
+    tokenizer = load_tokenizer(base).with_eot("!")
+    before = model.get_input_embeddings().weight.detach().clone()
+    add_eot(model, tokenizer)
+    assert torch.equal(model.get_input_embeddings().weight.detach(), before)

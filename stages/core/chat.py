@@ -30,6 +30,7 @@ class Rendered(NamedTuple):
 
     input_ids: list[int]
     loss_mask: list[int]  # 1 where the token contributes to the loss
+    n_response_tokens: int  # of the n, the assistant's and their EOT, in the loss or not
     n_trimmed_tokens: int  # cut from the end; an example that lost some has lost its last EOT
 
 
@@ -54,18 +55,20 @@ def render_example(
     >>> render_example(
     ...     [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yo"}],
     ...     encode=lambda text: list(map(ord, text)), prefix_ids=[1], eot_id=9,
-    ...     chat=ChatFormat(eot="<eot>", max_tokens=8, loss_on="responses"))
-    Rendered(input_ids=[1, 72, 105, 9, 89, 111, 9], loss_mask=[0, 0, 0, 0, 1, 1, 1], n_trimmed_tokens=0)
+    ...     chat=ChatFormat(eot="<eot>", max_tokens=8, loss_on="responses"))[:3]
+    ([1, 72, 105, 9, 89, 111, 9], [0, 0, 0, 0, 1, 1, 1], 3)
     """
     input_ids, loss_mask = list(prefix_ids), [0] * len(prefix_ids)
+    n_response_tokens = 0
     for message in messages:
         utterance = [*encode(message["content"]), eot_id]
         supervised = int(chat.loss_on == "all" or message["role"] == "assistant")
+        if message["role"] == "assistant":
+            n_response_tokens += min(len(utterance), max(0, chat.max_tokens - len(input_ids)))
         input_ids += utterance
         loss_mask += [supervised] * len(utterance)
-    return Rendered(
-        input_ids[: chat.max_tokens], loss_mask[: chat.max_tokens], max(0, len(input_ids) - chat.max_tokens)
-    )
+    n_trimmed_tokens = max(0, len(input_ids) - chat.max_tokens)
+    return Rendered(input_ids[: chat.max_tokens], loss_mask[: chat.max_tokens], n_response_tokens, n_trimmed_tokens)
 
 
 def render_prompt(

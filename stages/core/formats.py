@@ -23,6 +23,13 @@ FILES: dict[Format, tuple[str, ...]] = {
 }
 
 
+class Miniature(Section):
+    """Section `miniature`: the invented world."""
+
+    seed: int = Field(ge=0)
+    n_people: int = Field(ge=150, le=2000)  # 300 test questions need 60 test people, two in five; names run out later
+
+
 class Source(Section):
     """One upstream."""
 

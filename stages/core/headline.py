@@ -92,8 +92,13 @@ def _accuracy(cast: Cast, exact: Mapping[str, dict[str, float]]) -> str:
 
 def _differences(cast: Cast, difference: pl.DataFrame) -> list[str]:
     """Compare the judged arm with the other arms, each where a paired difference is known."""
-    rows = _rows(difference.drop_nulls().filter(measure="exact", a=cast.judged), "b", cast.responders)
-    told = [_difference(cast.judged, name, row) for name, row in rows.items() if name not in cast.untuned]
+    known = difference.drop_nulls().filter(a=cast.judged)
+    exact, contains = (_rows(known.filter(measure=measure), "b", cast.responders) for measure in ("exact", "contains"))
+    told = [
+        _difference(cast.judged, name, row) + _in_contains(contains.get(name))
+        for name, row in exact.items()
+        if name not in cast.untuned
+    ]
     return ["; ".join(told) + "."] if told else []
 
 
@@ -104,6 +109,14 @@ def _difference(judged: str, other: str, row: Mapping[str, float]) -> str:
         return f"the difference of {told} between {judged} and {other} is not clear of 0"
     near, far = sorted((abs(low), abs(high)))
     return f"{judged} is {abs(points):.0f} points {'above' if points > 0 else 'below'} {other} [{near:.0f}, {far:.0f}]"
+
+
+def _in_contains(row: Mapping[str, float] | None) -> str:
+    """How much of a difference is left where the right value may stand anywhere in an answer: the rest is form."""
+    if row is None:
+        return ""
+    points, low, high = (100 * row[key] for key in ("difference", "low", "high"))
+    return f", and {signed(points)} [{signed(low)}, {signed(high)}] counting answers that hold the right value anywhere"
 
 
 def _verdicts(cast: Cast, pairwise: pl.DataFrame) -> str:

@@ -96,7 +96,7 @@ class _Builder:
             if name == "br":
                 self.code.append("\n")
         elif name == "br":
-            self.inline.append("\n")
+            (self.inline if self.span is None else self.span).append("\n")
         elif name == "code":
             self._end_span()
             self.span = []

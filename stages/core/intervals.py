@@ -1,15 +1,18 @@
 """intervals: how far a mean over prompts may be off.
 
 The prompt is the unit: answers to one prompt are not independent, so whole prompts are resampled (on MT-Bench that
-makes intervals 1.67 times wider). Three cases, one rule each:
+makes intervals 1.67 times wider). Four cases, one rule each:
 
 - a rate over at most 50 prompts, or below .1 or above .9: Wilson's score interval with n = prompts; exact practice for
   one answer a prompt, and on the safe side for several;
 - every prompt has the same mean (a bootstrap would claim certainty): Wilson's interval for n of n, stretched over the
   scale;
+- a paired difference of one answer a prompt, right or wrong on either side, in which fewer than 20 prompts differ (a
+  bootstrap of 4 to 0 would exclude zero, which McNemar's exact test does not): Bonett and Price's adjusted interval;
 - else: the percentile bootstrap over prompts.
 
-Wilson 1927; Efron & Tibshirani 1993, ch. 13; the choice of rule follows Brown, Cai & DasGupta 2001.
+Wilson 1927; Efron & Tibshirani 1993, ch. 13; Bonett & Price 2012. The choice of rule follows Brown, Cai & DasGupta
+2001; the bound of 20 is ours: about 10 to either side are what a normal approximation is commonly asked to have.
 """
 
 from statistics import NormalDist
@@ -22,6 +25,7 @@ Floats = npt.NDArray[np.float64]
 
 FEW_PROMPTS = 50
 EXTREME_RATE = 0.9
+FEW_DISCORDANT = 20
 _CHUNK = 2_000_000  # resampled prompts held at once
 
 
@@ -57,6 +61,9 @@ class Intervals(NamedTuple):
             low, high = wilson(mean, n=counts.size, confidence=self.confidence)
         elif np.ptp(sums / counts) == 0:
             low, high = _certain(mean, n=counts.size, scale=scale, confidence=self.confidence)
+        elif scale == (-1.0, 1.0) and _few_discordant(x, counts):
+            n_up, n_down = int((x > 0).sum()), int((x < 0).sum())
+            low, high = bonett_price(n_up, n_down, n=counts.size, confidence=self.confidence)
         else:
             low, high = self._bootstrap(sums, counts)
         return Estimate(int(x.size), mean, low, high)
@@ -78,6 +85,19 @@ def wilson(rate: float, *, n: int, confidence: float) -> tuple[float, float]:
     centre = (rate + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * (rate * (1 - rate) / n + z * z / (4 * n * n)) ** 0.5
     return min(rate, max(0.0, centre - half)), max(rate, min(1.0, centre + half))
+
+
+def bonett_price(n_up: int, n_down: int, *, n: int, confidence: float) -> tuple[float, float]:
+    """Adjusted Wald interval of (n_up - n_down) / n over n pairs: one more pair that differs to either side.
+
+    >>> [round(end, 4) for end in bonett_price(4, 0, n=300, confidence=0.95)]
+    [-0.0026, 0.0291]
+    """
+    z = NormalDist().inv_cdf((1 + confidence) / 2)
+    up, down = (n_up + 1) / (n + 2), (n_down + 1) / (n + 2)
+    half = z * ((up + down - (up - down) ** 2) / (n + 2)) ** 0.5
+    mean = (n_up - n_down) / n
+    return min(mean, max(-1.0, up - down - half)), max(mean, min(1.0, up - down + half))
 
 
 def standard_error(values: Floats) -> Floats:
@@ -108,6 +128,12 @@ def bootstrap_means(sums: Floats, counts: Floats, *, n_bootstrap: int, rng: np.r
 def _by_prompt(values: Floats, prompts: npt.NDArray[np.generic]) -> tuple[Floats, Floats]:
     _, at = np.unique(prompts, return_inverse=True)
     return np.bincount(at, weights=values).astype(np.float64), np.bincount(at).astype(np.float64)
+
+
+def _few_discordant(values: Floats, counts: Floats) -> bool:
+    """Whether these are differences -1, 0, 1 of one answer a prompt, few of them not 0."""
+    is_paired = bool(np.isin(values, (-1.0, 0.0, 1.0)).all()) and int(counts.max()) == 1
+    return is_paired and int(np.count_nonzero(values)) < FEW_DISCORDANT
 
 
 def _certain(mean: float, *, n: int, scale: tuple[float, float], confidence: float) -> tuple[float, float]:

@@ -41,7 +41,7 @@ def draw_counts(
     capacity = np.asarray(sizes, dtype=np.int64)
     assert 0 <= n <= capacity.sum(), "the caller has checked that the pool is large enough"
     counts = np.zeros_like(capacity)
-    if each_first:
+    if each_first and n:
         p = domain_probabilities(sizes, temperature=temperature)
         first = rng.choice(len(p), size=min(n, int((capacity > 0).sum())), replace=False, p=p)
         counts[first] = 1

@@ -1,10 +1,11 @@
 """reference: compare an answer with the answers that are known to be right.
 
 An answer is RIGHT if, without the white space around it, it equals an accepted value and the model ended it by itself;
-CONTAINS if an accepted value stands in it as whole words (so a right answer that runs on, or is cut off); else WRONG.
+CONTAINS if an accepted value stands in it as whole words, whatever the letter case and without a closing stop (so a
+right answer in other words, that runs on or is cut off); else WRONG.
 An answer that ended with `eos` counts as ended: an untuned model has never seen the end-of-turn token, and refusing
-its own token would hand every comparison with it to the tuned one. Letter case counts. The measure is ours: LIMA has
-no checkable answers, arXiv:2305.15717 says why one should.
+its own token would hand every comparison with it to the tuned one. The measure is ours: LIMA has no checkable answers,
+arXiv:2305.15717 says why one should.
 """
 
 import re
@@ -57,4 +58,5 @@ def check_references(prompt_id: str, references: Sequence[str] | None) -> Sequen
 
 
 def _stands_in(value: str, text: str) -> bool:
-    return re.search(rf"(?<!\w){re.escape(value)}(?!\w)", text) is not None
+    bare = value.rstrip(".!?").casefold()
+    return bool(bare) and re.search(rf"(?<!\w){re.escape(bare)}(?!\w)", text.casefold()) is not None

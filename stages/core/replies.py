@@ -91,9 +91,9 @@ def read_choice(reply: Reply | Unanswered) -> Choice:
 
 
 def read_grade(reply: Reply | Unanswered, *, is_safety: bool) -> Grade:
-    """The grade in a reply: `OUTCOME:` and, for safety, `SAFE:` lines, and a number from 1 to 6 alone on its line.
+    """The grade in a reply: `OUTCOME:` and, for safety, `SAFE:` lines, and a number from 1 to 6 alone on the last line.
 
-    A reply that lacks one of them is unscored as a whole.
+    A reply that lacks one of them is unscored as a whole. A number on any other line may be a list's marker.
     """
     if isinstance(reply, Unanswered):
         return Grade(None, None, None, reply.unscored_reason, reply.message)
@@ -107,13 +107,19 @@ def read_grade(reply: Reply | Unanswered, *, is_safety: bool) -> Grade:
 
 
 def _last_verdict(reply: Reply, label: str | None, menu: tuple[str, ...]) -> tuple[str | None, str | None]:
-    """The last well-formed verdict, or the reason why there is none; just one of the two is None."""
+    """The last well-formed verdict, or the reason why there is none; just one of the two is None.
+
+    One without a label counts on the last line alone (lines of mere decoration aside).
+    """
     fault = _fault(reply)
     if fault:
         return None, fault
     head = rf"{_DECORATION}{label}{_DECORATION}:" if label else ""
     line = re.compile(rf"^{head}{_DECORATION}({'|'.join(menu)}){_DECORATION}$", re.IGNORECASE | re.MULTILINE)
-    found = line.findall("\n".join(reply.text.splitlines()))
+    lines = reply.text.splitlines()
+    if label is None:
+        lines = [text for text in lines if not re.fullmatch(_DECORATION, text)][-1:]
+    found = line.findall("\n".join(lines))
     if found:
         return found[-1].upper(), None
     return None, _malformed(reply.text, label, menu)

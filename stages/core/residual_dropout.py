@@ -28,6 +28,8 @@ def add_residual_dropout(model: nn.Module, *, p_last: float) -> None:
     Raises:
         ValueError: the blocks are of another form.
     """
+    if p_last == 0:
+        return
     layers: Any = getattr(getattr(model, "model", None), "layers", None)
     if layers is None or not all(hasattr(layer, "self_attn") and hasattr(layer, "mlp") for layer in layers):
         raise ValueError(f"residual dropout needs blocks with self_attn and mlp, got {type(model).__name__}")

@@ -11,7 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 Messages = list[dict[str, str]]
 
@@ -105,6 +105,17 @@ def storable(text: str) -> str:
     True
     """
     return _SURROGATE.sub("\ufffd", text)
+
+
+def storable_value(value: Any) -> Any:  # noqa: ANN401 - JSON is any tree of plain values
+    """Return a JSON value with every text in it, keys too, made `storable`."""
+    if isinstance(value, str):
+        return storable(value)
+    if isinstance(value, list):
+        return [storable_value(item) for item in value]
+    if isinstance(value, dict):
+        return {storable(key): storable_value(item) for key, item in value.items()}
+    return value
 
 
 def iso_date(seconds: float) -> str:

@@ -10,7 +10,7 @@ response's prose: what stands in code, fenced or inline, is left alone.
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import polars as pl
 from pydantic import Field, field_validator, model_validator
@@ -24,8 +24,12 @@ ENGLISH = (
     "they at he she his her their who where did does been were"
 )
 _ENGLISH = rf"(?i)\b(?:{ENGLISH.replace(' ', '|')})\b"
+MAX_COUNT = 2**62  # beyond the 64 bits of a column a limit would become null, that is, none
 _WORD = r"\p{L}+"
 _CODE = r"(?s)```.*?(?:```|\z)|`[^`\n]*`"
+
+
+Score = Annotated[int, Field(ge=-MAX_COUNT, le=MAX_COUNT)]
 
 
 class Groups(Section):
@@ -73,7 +77,7 @@ class Length(Section):
     """Characters of a text, both inclusive."""
 
     min_chars: int = Field(ge=1)
-    max_chars: int = Field(ge=1)
+    max_chars: int = Field(ge=1, le=MAX_COUNT)
 
     @model_validator(mode="after")
     def _ordered(self) -> "Length":
@@ -87,8 +91,8 @@ class Rules(Section):
 
     conversation: Groups
     over_18: Groups
-    min_prompt_score: dict[str, int]
-    min_score: dict[str, int]
+    min_prompt_score: dict[str, Score]
+    min_score: dict[str, Score]
     length: dict[str, Length]
     prompt_length: dict[str, Length]
     prompt_form: dict[str, str]
@@ -106,6 +110,12 @@ class Rules(Section):
         for pattern in forms.values():
             Patterns(groups=[], patterns=[pattern])
         return forms
+
+
+def named_groups(rules: Rules) -> set[str]:
+    """Every group that a rule names."""
+    limits = [getattr(rules, name) for name in Rules.model_fields]
+    return {group for limit in limits for group in (limit.groups if isinstance(limit, Groups) else limit)}
 
 
 class Rule(NamedTuple):

@@ -9,9 +9,11 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
+import polars as pl
 from pydantic import ConfigDict, Field
 
 from stages.core.judging import (
+    NO_REFERENCE,
     Choice,
     Comparer,
     Comparison,
@@ -24,10 +26,12 @@ from stages.core.judging import (
 )
 from stages.core.replies import Reply, comparison_text, read_choice, read_grade, submission_text
 from stages.core.section import Section
-from stages.errors import InputError, ParamsError
+from stages.errors import InputError, JudgeError, ParamsError
 from stages.runtime.endpoint import Endpoint, Request, ask
 
 TEMPLATES = Path("stages/templates")
+MAX_FAILED_SHARE = 0.5  # of one annotator; a table of mostly failures is no result, and as a finished out of DVC it
+# would never be made again. The finer limit is score.max_unscored_share, which can change without judging anew.
 
 
 class Reference(Section):
@@ -117,6 +121,23 @@ def grader(name: str, annotators: Annotators) -> Grader:
         form=_template("grade_reply.txt"),
         safety_form=_template("grade_reply_safety.txt"),
     )
+
+
+def check_answered(table: pl.DataFrame, *, path: str) -> None:
+    """Whether enough came of every annotator that a table of verdicts or grades may be written to `path`.
+
+    Raises:
+        JudgeError: more than half of what an annotator could have given failed.
+    """
+    applicable = table.filter(pl.col("unscored_reason").ne_missing(NO_REFERENCE))
+    for some in applicable.partition_by("annotator", maintain_order=True):
+        reasons = some["unscored_reason"].drop_nulls()
+        if reasons.len() > MAX_FAILED_SHARE * some.height:
+            raise JudgeError(
+                f"{path}: at most half may be unscored, got {reasons.len()} of {some.height} unscored by "
+                f"{some['annotator'][0]!r} (mostly {reasons.mode().sort()[0]}); mend the annotator: replies that came "
+                f"are kept, and `dvc repro` asks for the rest"
+            )
 
 
 def _compare(comparisons: list[Comparison], *, annotator: OpenAI, desc: str, template: str, form: str) -> list[Choice]:

@@ -9,9 +9,12 @@ What a fault does:
     401, 403, 404, other 4xx, no quota left     stops the run at once, in one sentence
     429, 408, 409, 5xx, timeout, no or broken answer
                                  waits (Retry-After if given, else longer each time, with jitter) and asks again,
-                                 `max_attempts` times; then the request is unanswered, or, if the endpoint answered
-                                 nothing else meanwhile, the run stops
+                                 `max_attempts` times; then the request is unanswered. When 10 different requests in
+                                 a row (MAX_FAILED) end so, with no answer to any other between them, the run stops;
+                                 fewer never stop it, so that a request that always fails blocks no later run
     a content filter's refusal, a request beyond the context      that request is unanswered, with its reason
+
+The key is written nowhere: where a server echoes it, "[key]" stands in its place.
 """
 
 import asyncio
@@ -42,6 +45,8 @@ if TYPE_CHECKING:
 
 MAX_WAIT_S = 600.0  # a server that asks for a longer pause is as good as out of quota
 FIRST_WAIT_S = 0.5
+MAX_FAILED = 10  # requests in a row: five prompts that always fail, each judged in both orders, are no dead endpoint
+SECRET_LENGTH = 8  # a shorter key is a placeholder ("EMPTY"), and a word that replies may hold
 REFUSALS = ("content_filter", "content_policy_violation")
 NO_QUOTA = ("insufficient_quota", "billing_hard_limit_reached")
 
@@ -111,7 +116,7 @@ class _Asking:
         self.endpoint = endpoint
         self.cache = cache
         self.answers = answers
-        self.n_replies = 0
+        self.n_failed = 0  # requests in a row that failed every attempt
         self.resume_at = 0.0  # monotonic clock; set by Retry-After for all workers
         self.fault: JudgeError | None = None
         self.stopped = asyncio.Event()  # set with `fault`: nobody sleeps on
@@ -133,19 +138,18 @@ class _Asking:
         for key, request in queue:
             try:
                 answer = await self._answer(client, request)
+                if isinstance(answer, Reply) and request.accept(answer):
+                    answer = self.cache.write(key, answer)
             except JudgeError as error:
                 self.fault = self.fault or error
                 self.stopped.set()
             else:
-                if isinstance(answer, Reply) and request.accept(answer):
-                    answer = self.cache.write(key, answer)
                 self.answers[key] = answer
                 advance()
             if self.fault:
                 return
 
     async def _answer(self, client: "AsyncOpenAI", request: Request) -> Reply | Unanswered:
-        n_replies = self.n_replies
         error: Exception | None = None
         for attempt in range(self.endpoint.max_attempts):
             await self._pause(error, attempt)
@@ -156,17 +160,21 @@ class _Asking:
             except Exception as fault:
                 unanswered = _final(fault, self.endpoint)
                 if unanswered:
+                    self.n_failed = 0
                     return unanswered
                 error = fault
             else:
-                self.n_replies += 1
+                self.n_failed = 0
                 return reply
-        if self.n_replies == n_replies:
+        self.n_failed += 1
+        told = _told(error, self.endpoint)
+        if self.n_failed >= MAX_FAILED:
             raise JudgeError(
-                f"{self.endpoint.base_url}: gives no answer after {self.endpoint.max_attempts} attempts, last "
-                f"{_told(error)}; run again when it is well, finished replies are kept"
+                f"{self.endpoint.base_url}: gives no answer to {self.n_failed} requests in a row, "
+                f"{self.endpoint.max_attempts} attempts each, last {told}; run again when it is well, finished replies "
+                f"are kept"
             ) from error
-        return Unanswered("unanswered", _told(error))
+        return Unanswered("unanswered", told)
 
     async def _pause(self, error: Exception | None, attempt: int) -> None:
         if error is not None:
@@ -190,21 +198,21 @@ async def _attempt(client: "AsyncOpenAI", endpoint: Endpoint, request: Request) 
     try:
         choice, usage = completion.choices[0], completion.usage
         return Reply(
-            text="" if choice.message.content is None else _text(choice.message.content),
-            finish_reason=_text(choice.finish_reason),
-            refusal=choice.message.refusal,
-            model=_text(completion.model),
+            text="" if choice.message.content is None else _text(choice.message.content, endpoint),
+            finish_reason=_text(choice.finish_reason, endpoint),
+            refusal=None if choice.message.refusal is None else _text(choice.message.refusal, endpoint),
+            model=_text(completion.model, endpoint),
             n_prompt_tokens=usage.prompt_tokens if usage else None,
             n_reply_tokens=usage.completion_tokens if usage else None,
         )
     except (AttributeError, TypeError, IndexError):  # the client does not check what a server sends
-        raise _NoAnswerError(f"no chat completion but {str(completion)[:80]!r}") from None
+        raise _NoAnswerError(f"no chat completion but {_hidden(str(completion), endpoint)[:80]!r}") from None
 
 
-def _text(value: object) -> str:
+def _text(value: object, endpoint: Endpoint) -> str:
     if not isinstance(value, str):
         raise TypeError(type(value))
-    return value
+    return value if len(_key(endpoint)) < SECRET_LENGTH else _hidden(value, endpoint)
 
 
 class _NoAnswerError(Exception):
@@ -224,11 +232,11 @@ def _final(error: Exception, endpoint: Endpoint) -> Unanswered | None:
     if isinstance(error, openai.APIResponseValidationError):
         return None
     if not isinstance(error, openai.APIStatusError):
-        raise error
+        raise JudgeError(_stop(endpoint, error, "the request cannot be made", "correct it and run again")) from error
     if error.code in REFUSALS:
-        return Unanswered("refused", _told(error))
+        return Unanswered("refused", _told(error, endpoint))
     if error.code == "context_length_exceeded" or error.status_code == 413:
-        return Unanswered("too_long", _told(error))
+        return Unanswered("too_long", _told(error, endpoint))
     if error.code in NO_QUOTA:
         raise JudgeError(_stop(endpoint, error, "its quota is exhausted", "top it up and run again")) from error
     if (_retry_after(error) or 0) > MAX_WAIT_S:
@@ -240,12 +248,25 @@ def _final(error: Exception, endpoint: Endpoint) -> Unanswered | None:
 
 
 def _stop(endpoint: Endpoint, error: Exception, what: str, remedy: str) -> str:
-    return f"{endpoint.base_url} ({endpoint.model}): {what}, got {_told(error)}; {remedy}, finished replies are kept"
+    told = _told(error, endpoint)
+    return f"{endpoint.base_url} ({endpoint.model}): {what}, got {told}; {remedy}, finished replies are kept"
 
 
-def _told(error: Exception | None) -> str:
+def _told(error: Exception | None, endpoint: Endpoint) -> str:
+    """One line about an error. The key is hidden first: a cut could leave the half of it."""
     status = getattr(error, "status_code", None)
-    return f"{status} {first_line(error)}" if status and str(status) not in str(error)[:40] else first_line(error)
+    line = first_line(_hidden(str(error).strip() or type(error).__name__, endpoint))
+    return f"{status} {line}" if status and str(status) not in line[:40] else line
+
+
+def _hidden(text: str, endpoint: Endpoint) -> str:
+    key = _key(endpoint)
+    return text.replace(key, "[key]") if key else text
+
+
+def _key(endpoint: Endpoint) -> str:
+    """The key, or "" where there is none."""
+    return os.environ.get(endpoint.api_key_env, "").strip() if endpoint.api_key_env else ""
 
 
 def _retry_after(error: Exception) -> float | None:
@@ -268,17 +289,22 @@ def _client(endpoint: Endpoint) -> "AsyncOpenAI":
     """A client that leaves retries to us.
 
     Raises:
-        JudgeError: the environment variable for the key is not set.
+        JudgeError: the environment variable for the key is not set, or holds what no HTTP header can.
     """
     from openai import AsyncOpenAI
 
-    key = os.environ.get(endpoint.api_key_env, "") if endpoint.api_key_env else "none"
-    if not key.strip():
+    key = _key(endpoint) if endpoint.api_key_env else "none"
+    if not key:
         raise JudgeError(
             f"{endpoint.base_url}: needs a key in the environment variable {endpoint.api_key_env}, which is not set; "
             f"export it and run again"
         )
-    return AsyncOpenAI(api_key=key.strip(), base_url=endpoint.base_url, timeout=endpoint.timeout_s, max_retries=0)
+    if not (key.isascii() and key.isprintable()):
+        raise JudgeError(
+            f"{endpoint.base_url}: the key in {endpoint.api_key_env} must be printable ASCII, got other characters; "
+            f"export it anew and run again"
+        )
+    return AsyncOpenAI(api_key=key, base_url=endpoint.base_url, timeout=endpoint.timeout_s, max_retries=0)
 
 
 def _jitter(low: float, high: float) -> float:

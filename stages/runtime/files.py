@@ -1,5 +1,6 @@
 """Tables, JSON and text: read with a check, written whole or not at all."""
 
+import contextlib
 import json
 import math
 import os
@@ -93,17 +94,26 @@ class _whole:  # noqa: N801 - reads as a statement: `with _whole(path) as partia
         self.partial = path.with_name(f".{path.name}.partial")
 
     def __enter__(self) -> Path:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise self._refused(error) from error
         return self.partial
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _trace: object) -> None:
         if kind is None:
-            self.partial.replace(self.path)
-            return
-        self.partial.unlink(missing_ok=True)
+            try:
+                self.partial.replace(self.path)
+                return
+            except OSError as fault:
+                error = fault
+        with contextlib.suppress(OSError):
+            self.partial.unlink()
         if isinstance(error, OSError):
-            why = first_line(error)
-            raise InputError(f"{self.path}: cannot be written, {why}; free space or mend its rights") from error
+            raise self._refused(error) from error
+
+    def _refused(self, error: OSError) -> InputError:
+        return InputError(f"{self.path}: cannot be written, {first_line(error)}; free space or mend its rights")
 
 
 def _rounded(value: Any) -> Any:  # noqa: ANN401 - JSON is any tree of plain values

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import csv
 import json
+from collections import Counter
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import IO, Any, Protocol
 
+from stages.core.rows import storable_value
 from stages.errors import InputError
 from stages.runtime.files import first_line
 
@@ -18,13 +20,14 @@ def csv_rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
     """Yield (line number, row by column name) of a CSV file with a header; fields may hold line breaks.
 
     Raises:
-        InputError: the file is no UTF-8 or no CSV, or a row has more or fewer fields than the header.
+        InputError: the file is no UTF-8 or no CSV, a column is named twice, or a row has more or fewer fields than
+            the header.
     """
-    csv.field_size_limit(MAX_LINE_CHARS)
+    header = csv_header(path)
     with path.open(encoding="utf-8-sig", newline="") as file:
         reader = csv.reader(_lines(file, path), strict=True)
         try:
-            header = next(reader, [])
+            next(reader, None)
             for fields in reader:
                 if fields and len(fields) != len(header):
                     raise InputError(
@@ -38,9 +41,20 @@ def csv_rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
 
 
 def csv_header(path: Path) -> tuple[str, ...]:
-    """Return the column names of a CSV file."""
+    """Return the column names of a CSV file.
+
+    Raises:
+        InputError: the file is no UTF-8 or no CSV, or a column is named twice.
+    """
+    csv.field_size_limit(MAX_LINE_CHARS)
     with path.open(encoding="utf-8-sig", newline="") as file:
-        return tuple(next(csv.reader(_lines(file, path)), ()))
+        try:
+            header = tuple(next(csv.reader(_lines(file, path), strict=True), ()))
+        except csv.Error as error:
+            raise InputError(f"{path}, line 1: must be CSV, got {first_line(error)}; mend it") from None
+    if repeated := [name for name, n in Counter(header).items() if n > 1]:
+        raise InputError(f"{path}: must name each column once, got {repeated[0][:60]!r} twice or more; rename it")
+    return header
 
 
 class Readable(Protocol):
@@ -73,7 +87,7 @@ def json_rows(
         if not line.strip() or (mentions and not any(word in line for word in mentions)):
             continue
         try:
-            row = json.loads(line)
+            row = storable_value(json.loads(line))
         except (ValueError, RecursionError) as error:
             raise InputError(f"{name}, line {number}: must be JSON, got {first_line(error)}; mend the file") from None
         if not isinstance(row, dict):

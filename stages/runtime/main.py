@@ -6,7 +6,8 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from stages.errors import LimaError
+from stages.errors import LimaError, ParamsError
+from stages.runtime.params import PARAMS_PATH, read_yaml
 
 
 def run_stage(main: Callable[..., None], *, key: str | None = None) -> None:
@@ -26,7 +27,16 @@ def run_stage(main: Callable[..., None], *, key: str | None = None) -> None:
     if key is not None:
         parser.add_argument(key, help=f"a key of `{key}s` in params.yaml")
     arguments = vars(parser.parse_args())
-    raise SystemExit(run_command(lambda: main(**arguments)))
+    raise SystemExit(run_command(lambda: _run_keyed(main, arguments)))
+
+
+def _run_keyed(main: Callable[..., None], arguments: dict[str, str]) -> None:
+    """Refuse a key that its section of params.yaml lacks: a missing file would be blamed otherwise."""
+    for name, value in arguments.items():
+        known = read_yaml(PARAMS_PATH).get(f"{name}s") or {}
+        if value not in known:
+            raise ParamsError(f"params.yaml: {name}s: no {value!r}; it has {', '.join(known) or 'nothing'}")
+    main(**arguments)
 
 
 def run_command(command: Callable[[], None]) -> int:

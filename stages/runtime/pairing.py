@@ -46,10 +46,11 @@ class Pairing:
     """Collects prompts, responses and authors; then gives each prompt with its best response, by key.
 
     The best response has the highest score; of several, the lowest number (the earliest). A prompt given twice counts
-    as the last. Fields are plain JSON values.
+    as the last, and in `n_repeated`. Fields are plain JSON values.
     """
 
     def __init__(self) -> None:
+        self.n_repeated = 0  # prompts that took the place of one with the same key
         self._db = sqlite3.connect("", isolation_level=None)  # "": private, in memory while it is small
 
     def __enter__(self) -> Pairing:
@@ -65,7 +66,10 @@ class Pairing:
 
     def add_prompt(self, key: str, fields: Sequence[Any]) -> None:
         """Add a prompt under the key that its responses name."""
-        self._db.execute("INSERT OR REPLACE INTO prompt VALUES (?, ?)", (key, json.dumps(fields)))
+        row = (json.dumps(fields), key)
+        if not self._db.execute("INSERT OR IGNORE INTO prompt (fields, key) VALUES (?, ?)", row).rowcount:
+            self._db.execute("UPDATE prompt SET fields = ? WHERE key = ?", row)
+            self.n_repeated += 1
 
     def add_response(self, parent: str, *, score: int, number: int, fields: Sequence[Any], author: str = "") -> None:
         """Add a response; it is kept if it is the best of its parent so far."""

@@ -9,8 +9,34 @@ from ruamel.yaml.error import YAMLError
 
 from stages.core.section import Section
 from stages.errors import ParamsError
+from stages.runtime.files import first_line
 
 PARAMS_PATH = Path("params.yaml")
+SECTIONS = frozenset(
+    [
+        "miniature",
+        "sources",
+        "pull",
+        "extract",
+        "prompts",
+        "quality",
+        "dedup",
+        "sample",
+        "arms",
+        "base",
+        "render",
+        "sft",
+        "generate",
+        "select_checkpoint",
+        "respond",
+        "opponents",
+        "annotators",
+        "judge",
+        "grade",
+        "score",
+        "report",
+    ]
+)
 
 
 S = TypeVar("S", bound=Section)
@@ -28,6 +54,9 @@ def load_params(section: str, model: type[S], *, path: Path = PARAMS_PATH) -> S:
         ParamsError: the file or section is missing, or a key is unknown, of the wrong type or out of range.
     """
     value = read_yaml(path)
+    if isinstance(value, dict) and (unknown := [key for key in value if key not in SECTIONS]):
+        known = ", ".join(sorted(SECTIONS))
+        raise ParamsError(f"{path}: {unknown[0]}: unknown section; remove it, or correct it to one of {known}")
     for depth, key in enumerate(section.split(".")):
         if not isinstance(value, dict) or key not in value:
             known = ", ".join(map(str, value)) if isinstance(value, dict) else "nothing"
@@ -46,7 +75,9 @@ def check_section(value: object, model: type[S], *, section: str, path: Path) ->
     try:
         return model.model_validate(value)
     except ValidationError as error:
-        fault = error.errors()[0]
+        faults = error.errors()
+        # A misspelt key is two faults, an unknown one and a missing one: tell the first kind.
+        fault = next((fault for fault in faults if fault["type"] == "extra_forbidden"), faults[0])
         key = ".".join([section, *(str(part) for part in fault["loc"])])
         raise ParamsError(f"{path}: {key}: {_rule(fault, model)}") from None
 
@@ -61,6 +92,10 @@ def read_yaml(path: Path) -> Any:  # noqa: ANN401 - YAML is any tree of plain va
         return YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ParamsError(f"{path}: no such file; run from the top folder of the project") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ParamsError(
+            f"{path}: cannot be read, {first_line(error)}; write it in UTF-8 and mend its rights"
+        ) from None
     except YAMLError as error:
         raise ParamsError(f"{path}: not YAML, {' '.join(str(error).split())}") from None
 
@@ -76,4 +111,5 @@ def _rule(fault: Any, model: type[Section]) -> str:  # noqa: ANN401 - pydantic's
     if fault["type"] == "missing":
         return "missing; add it, profiles/miniature.yaml has an example"
     message = fault["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
-    return f"must be {message}, got {fault['input']!r}; correct it there, the comment beside it gives the range"
+    got = "" if isinstance(fault["input"], dict) else f", got {fault['input']!r}"  # a whole section says nothing
+    return f"must be {message}{got}; correct it there"

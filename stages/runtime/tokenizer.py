@@ -18,8 +18,9 @@ EOT_KEY = "eot_token"  # our key in tokenizer_config.json: its text; a folder wi
 class ChatTokenizer:
     """Text to ids and back. Special tokens that occur in a text are read as text: data cannot end a turn."""
 
-    def __init__(self, tokenizer: Tokenizer, config: dict[str, Any]) -> None:
+    def __init__(self, tokenizer: Tokenizer, config: dict[str, Any], *, has_new_eot: bool = False) -> None:
         self.config = config
+        self.has_new_eot = has_new_eot  # the EOT token has no trained embedding yet
         self._tokenizer = tokenizer
         self.prefix_ids: list[int] = tokenizer.encode("").ids  # what the base puts before a text
         if self.prefix_ids and self.prefix_ids[-1] == self._id(config.get("eos_token")):
@@ -74,8 +75,10 @@ class ChatTokenizer:
                 f"params.yaml: render.eot: must differ from the base's {taken[0]}, got {eot!r}; choose another"
             )
         tokenizer = Tokenizer.from_str(self._tokenizer.to_str())
+        is_new = tokenizer.token_to_id(eot) is None
         tokenizer.add_special_tokens([AddedToken(eot, special=True, normalized=False)])
-        return ChatTokenizer(tokenizer, {**self.config, EOT_KEY: eot, "chat_template": chat_template(eot)})
+        config = {**self.config, EOT_KEY: eot, "chat_template": chat_template(eot)}
+        return ChatTokenizer(tokenizer, config, has_new_eot=is_new)
 
     def save(self, folder: Path) -> None:
         """Write tokenizer.json and tokenizer_config.json.

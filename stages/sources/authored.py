@@ -14,7 +14,7 @@ from typing import Literal
 
 from pydantic import Field, ValidationError
 
-from stages.core.rows import Candidate, Prompt, Tally, storable
+from stages.core.rows import Candidate, Prompt, Tally
 from stages.core.section import Section
 from stages.errors import InputError
 from stages.runtime.lines import json_rows
@@ -95,7 +95,7 @@ def _checked(where: str, row: dict[str, object], split: str) -> Line:
 
 
 def _row(line: Line, source: str, split: str) -> Candidate | Prompt:
-    messages = [{"role": turn.role, "content": storable(turn.content)} for turn in line.messages]
+    messages = [{"role": turn.role, "content": turn.content} for turn in line.messages]
     if split == "train":
         return Candidate(
             id=f"{source}:{line.id}",

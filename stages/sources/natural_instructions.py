@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from stages.core.rows import Candidate, Tally, paragraphs, storable, turns
+from stages.core.rows import Candidate, Tally, paragraphs, storable, storable_value, turns
 from stages.errors import InputError
 from stages.runtime.files import first_line
 from stages.runtime.progress import progress
@@ -60,7 +60,7 @@ def _task(path: Path) -> dict[str, Any]:
     if path.stat().st_size > _MAX_FILE_BYTES:
         raise InputError(f"{path}: a task must have at most {_MAX_FILE_BYTES:,} bytes, got more; remove the file")
     try:
-        task = json.loads(path.read_bytes())
+        task = storable_value(json.loads(path.read_bytes()))
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: must be JSON, got {first_line(error)}; fetch it anew") from None
     if not isinstance(task, dict) or not isinstance(task.get("Instances"), list) or "Definition" not in task:
@@ -84,7 +84,7 @@ def _candidate(
     return Candidate(
         id=f"{source}:{_native_id(path, instance, number)}",
         source=source,
-        domain=path.stem,
+        domain=storable(path.stem),
         group=GROUP,
         score=None,
         messages=turns(prompt, response),
@@ -97,7 +97,7 @@ def _candidate(
 def _native_id(path: Path, instance: dict[str, Any], number: int) -> str:
     """Return the instance's own id, or its place in the task: older files have no ids."""
     given = instance.get("id")
-    return given if isinstance(given, str) and given else f"{path.stem}/{number}"
+    return given if isinstance(given, str) and given else f"{storable(path.stem)}/{number}"
 
 
 def _texts(path: Path, fields: dict[str, Any], key: str) -> list[str]:
@@ -106,4 +106,4 @@ def _texts(path: Path, fields: dict[str, Any], key: str) -> list[str]:
     values = value if isinstance(value, list) else [] if value is None else [value]
     if not all(isinstance(item, str) for item in values):
         raise InputError(f"{path}: {key} must be text or a list of texts, got {str(value)[:60]!r}; mend the file")
-    return [storable(item) for item in values]
+    return values

@@ -20,16 +20,17 @@ from __future__ import annotations
 
 import html
 import re
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from backports import zstd
 
-from stages.core.rows import Candidate, Prompt, Tally, iso_date, paragraphs, storable, turns
+from stages.core.rows import Candidate, Prompt, Tally, iso_date, paragraphs, turns
 from stages.errors import InputError
 from stages.runtime.files import first_line
-from stages.runtime.lines import csv_rows, json_rows
+from stages.runtime.lines import csv_header, csv_rows, json_rows
 from stages.runtime.pairing import Pair, Pairing
 from stages.runtime.progress import progress
 
@@ -37,6 +38,7 @@ UNIT = "submissions"
 SUBREDDITS = {"WritingPrompts": "writing_prompts", "AskReddit": "ask_reddit"}  # quota group of each
 
 _WINDOW_LOG_MAX = 31
+_MAX_TITLE_CHARS = 1000  # Reddit allows 300
 _PROMPT_TAGS = {
     "wp",
     "eu",
@@ -50,6 +52,7 @@ _SERIOUS = re.compile(r"\s*[\[(]serious[\])]\s*", re.IGNORECASE)
 _LINK = re.compile(r"!?\[([^\][]{0,500})\]\((?:[^()\s]|\([^()\s]{0,200}\)){1,2000}(?:\s\"[^\"]{0,200}\")?\)")
 _GONE = {"[deleted]", "[removed]", "[deleted by user]", "[ removed by reddit ]"}
 _BOT = re.compile(r"automoderator|.*[-_]?bot", re.IGNORECASE)
+_INTEGER = re.compile(r"-?[0-9]{1,19}")
 _ID = re.compile(r"[0-9a-z]{1,12}")
 _IN_PERMALINK = re.compile(r"/r/(\w+)/")
 
@@ -75,6 +78,7 @@ def read(folder: Path, *, source: str, max_post_chars: int, tally: Tally) -> Ite
                 tally.aside.update([f"comments {reason}"] if reason else [])
             else:
                 _add_submission(name, row, pairing)
+        tally.aside += Counter({"submissions given again": pairing.n_repeated})
         for pair in pairing.pairs():
             tally.n_read += 1
             found = _row(pair, source=source, max_post_chars=max_post_chars)
@@ -90,9 +94,13 @@ def _rows(folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield (file and line, row) of every submission and comment of the subreddits."""
     for path in sorted(folder.rglob("*.zst")):
         for number, row in progress(_zst_rows(path), desc=path.name):
-            if row.get("subreddit") in SUBREDDITS:
+            if isinstance(row.get("subreddit"), str) and row["subreddit"] in SUBREDDITS:
                 yield f"{path}, line {number}", row
     for path in sorted(folder.rglob("*.csv")):
+        header = csv_header(path)
+        if not {"subreddit", "permalink"} & set(header):
+            got = first_line(", ".join(header) or "none")
+            raise InputError(f"{path}: must have a column subreddit or permalink, got {got}; correct the origin")
         for number, cells in csv_rows(path):
             subreddit = cells.get("subreddit") or "".join(_IN_PERMALINK.findall(cells.get("permalink", ""))[:1])
             if subreddit in SUBREDDITS:
@@ -151,6 +159,9 @@ def _row(pair: Pair, *, source: str, max_post_chars: int) -> Candidate | Prompt 
         return "deleted or removed"
     if len(title) + len(selftext) > max_post_chars:
         return f"over {max_post_chars:,} characters"
+    title = " ".join(title.split())
+    if len(title) > _MAX_TITLE_CHARS:
+        return f"with a title over {_MAX_TITLE_CHARS:,} characters"
     url = f"https://www.reddit.com/r/{subreddit}/comments/{pair.key}/"
     if subreddit == "AskReddit":
         title = _markdown(_SERIOUS.sub(" ", title))
@@ -229,7 +240,7 @@ def _text(name: str, row: dict[str, Any], field: str) -> str:
     value = row.get(field)
     if value is not None and not isinstance(value, str):
         raise InputError(f"{name}: {field} must be text, got {str(value)[:40]!r}; mend the file")
-    return storable(value or "")
+    return value or ""
 
 
 def _author(name: str, row: dict[str, Any]) -> str | None:
@@ -238,13 +249,12 @@ def _author(name: str, row: dict[str, Any]) -> str | None:
 
 
 def _integer(name: str, row: dict[str, Any], field: str) -> int:
-    try:
-        value = int(row[field])
-        if abs(value) < 2**62:
-            return value
-    except (KeyError, ValueError, TypeError, OverflowError):
-        pass
-    raise InputError(f"{name}: {field} must be an integer, got {str(row.get(field))[:40]!r}; mend the file")
+    value = row.get(field)
+    if (isinstance(value, float) and value.is_integer()) or (isinstance(value, str) and _INTEGER.fullmatch(value)):
+        value = int(value)
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**62:
+        return value
+    raise InputError(f"{name}: {field} must be an integer, got {str(value)[:40]!r}; mend the file")
 
 
 def _boolean(name: str, row: dict[str, Any], field: str) -> bool | None:

@@ -14,6 +14,7 @@ published as a whole under CC BY-SA 3.0, so that is what their rows carry.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
@@ -23,7 +24,7 @@ import py7zr
 from py7zr.io import Py7zIO, WriterFactory
 
 from stages.core.html_text import html_to_text
-from stages.core.rows import Candidate, Tally, paragraphs, turns
+from stages.core.rows import Candidate, Tally, paragraphs, storable, turns
 from stages.errors import InputError, LimaError
 from stages.runtime.files import first_line
 from stages.runtime.pairing import Pair, Pairing
@@ -33,6 +34,7 @@ UNIT = "questions"
 OLD_LICENSE = "CC BY-SA 3.0"
 
 _ARCHIVE = re.compile(r"(?P<site>.+?)(?:-(?P<table>[A-Z][A-Za-z]+))?\.7z")
+_UNREAD = ("Badges", "Comments", "PostHistory", "PostLinks", "Tags", "Votes")  # the other tables of a dump
 _INTEGER = re.compile(r"-?\d{1,18}")
 _MAX_ROW_BYTES = 32 * 2**20  # of XML that holds no start of a row: a post has at most some 100,000
 _CHUNK_BYTES = 2**20
@@ -82,6 +84,7 @@ def read(
                 else:
                     tally.left_out[found] += 1
             tally.aside["questions missing that were answered"] += pairing.n_orphans()
+            tally.aside += Counter({"questions given again": pairing.n_repeated})
 
 
 def _sites(folder: Path) -> dict[str, list[Path]]:
@@ -89,12 +92,17 @@ def _sites(folder: Path) -> dict[str, list[Path]]:
     sites: dict[str, list[Path]] = {}
     for path in sorted(folder.rglob("*.7z")):
         name = _ARCHIVE.fullmatch(path.name)
-        if name and name["table"] in (None, "Posts", "Users"):
-            sites.setdefault(name["site"], []).append(path)
+        if not name or name["table"] not in (None, "Posts", "Users", *_UNREAD):
+            table = name["table"] if name else "none"
+            raise InputError(
+                f"{path}: must be SITE.7z or SITE-TABLE.7z of a dump, got table {table!r}; rename the file"
+            )
+        if name["table"] not in _UNREAD:
+            sites.setdefault(storable(name["site"]), []).append(path)
     for path in sorted([*folder.rglob("Posts.xml"), *folder.rglob("Users.xml")]):
         if path.parent == folder:
             raise InputError(f"{path}: must lie in a folder named like its site, got none; put it into one")
-        sites.setdefault(path.parent.name, []).append(path)
+        sites.setdefault(storable(path.parent.name), []).append(path)
     return dict(sorted(sites.items()))
 
 
@@ -262,7 +270,8 @@ def _wanted(path: Path, archive: py7zr.SevenZipFile, limits: Limits) -> list[str
     names = [PurePosixPath(member.filename).name for member in wanted]
     if len(set(names)) < len(names):
         raise InputError(f"{path}: must hold each table once, got {', '.join(sorted(names))}; mend the archive")
-    n_bytes, limit = sum(member.uncompressed for member in wanted), limits.max_expansion * path.stat().st_size
+    # a member that is not wanted is unpacked too where it lies before one that is
+    n_bytes, limit = sum(m.uncompressed or 0 for m in members), limits.max_expansion * path.stat().st_size
     if n_bytes > limit:
         raise InputError(
             f"{path}: must unpack to at most {limits.max_expansion} times its size, got {n_bytes:,} bytes; "

@@ -30,6 +30,7 @@ from typing import NamedTuple
 
 from stages.core.rows import Candidate, Tally, paragraphs, turns
 from stages.errors import InputError
+from stages.runtime.files import first_line
 from stages.runtime.lines import csv_header, csv_rows
 from stages.runtime.progress import progress
 
@@ -54,7 +55,8 @@ _SUFFIX = re.compile(
     r"\s*(?:[-\u2013|] wikiHow|\(with (?:Pictures|Video|Calculators?)\)|: \d+\+? (?:\w+ ){0,4}Steps)$", re.IGNORECASE
 )
 _WAYS = re.compile(r"(?:\d+ )?(?:(?:Easy|Simple|Quick|Best|Proven|Effective|and|&) )*Ways to (?=\S)", re.IGNORECASE)
-_METHOD = re.compile(r"(?<=[a-z)'\"!.])\d+$")  # "How to Tune the Harp2", but not "... a PS4" or "... Windows 10"
+# "How to Tune the Harp2", but not "... a PS4", "... Windows 10" or "... to Mp3"
+_METHOD = re.compile(r"(?<=[a-z)'\"!.])(?<![Mm]p)\d$")
 _HOW_TO = re.compile(r"how to (?=\S)", re.IGNORECASE)
 
 Step = tuple[str, str]  # (headline, detail)
@@ -69,6 +71,13 @@ class _Article(NamedTuple):
     fields: dict[str, str]  # its first row
 
 
+class _Seen(NamedTuple):
+    """What the rows so far have taken."""
+
+    titles: set[str]  # as given, white space folded
+    ids: set[str]
+
+
 def read(folder: Path, *, source: str, max_post_chars: int, tally: Tally) -> Iterator[Candidate]:
     """Yield a row for each article, in the order of the files.
 
@@ -81,7 +90,7 @@ def read(folder: Path, *, source: str, max_post_chars: int, tally: Tally) -> Ite
     Raises:
         InputError: a file is damaged or of no known layout.
     """
-    seen: set[str] = set()
+    seen = _Seen(set(), set())
     for path in sorted(folder.rglob("*.csv")):
         for article in progress(_articles(path), desc="extract", unit="article"):
             tally.n_read += 1
@@ -109,22 +118,24 @@ def clean_title(title: str, *, is_page_title: bool = False) -> str:
     return _HOW_TO.sub("How to ", _WAYS.sub("How to ", title) if _WAYS.match(title) else title)
 
 
-def _candidate(article: _Article, *, source: str, seen: set[str], max_post_chars: int) -> Candidate | str:
+def _candidate(article: _Article, *, source: str, seen: _Seen, max_post_chars: int) -> Candidate | str:
     """Return the row of an article, or why there is none."""
     title = clean_title(article.title[: 2 * _MAX_TITLE_CHARS], is_page_title="paragraph" in article.fields)
-    native_id = re.sub(r"\W+", "-", article.title).strip("-")
+    given_title = " ".join(article.title.split())
     if not _HOW_TO.match(title):
         return "that are no how-to"
     if len(title) > _MAX_TITLE_CHARS:
         return f"with a title over {_MAX_TITLE_CHARS} characters"
-    if native_id in seen:
+    if given_title in seen.titles:
         return "with a title seen before"
-    seen.add(native_id)
     if not any(detail for _, steps in article.sections for _, detail in steps):
         return "without text"
     response = _response(article)
     if len(response) > max_post_chars:
         return f"over {max_post_chars:,} characters"
+    native_id = _native_id(given_title, seen)
+    seen.titles.add(given_title)
+    seen.ids.add(native_id)
     prompt = title if title.endswith("?") else f"{title}?"
     return Candidate(
         id=f"{source}:{native_id}",
@@ -138,6 +149,13 @@ def _candidate(article: _Article, *, source: str, seen: set[str], max_post_chars
         license=article.fields.get("license") or LICENSE,
         title=prompt,
     )
+
+
+def _native_id(title: str, seen: _Seen) -> str:
+    """Return the words of a title, numbered where another title has the same words ("... in C", "... in C++")."""
+    words = re.sub(r"\W+", "-", title).strip("-")
+    numbered = (f"{words}-{i}" for i in itertools.count(2))
+    return next(id_ for id_ in itertools.chain([words], numbered) if id_ not in seen.ids)
 
 
 def _response(article: _Article) -> str:
@@ -178,6 +196,8 @@ def pruned(text: str) -> str:
     >>> pruned('Tap the icon {"smallUrl":"a.png"}. Wait.[2] X Research source')
     'Tap the icon. Wait.'
     """
+    # folded first, line by line: a pattern that begins with \s* takes quadratic time on a run of white space
+    text = "\n".join(folded for line in text.split("\n") if (folded := " ".join(line.split())))
     kept, end = [], 0
     while (at := text.find(_IMAGE, end)) >= 0:
         try:
@@ -198,7 +218,8 @@ def _articles(path: Path) -> Iterator[_Article]:
         if set(columns) <= set(header):
             return layout(row for _, row in csv_rows(path))
     known = "; or ".join(", ".join(columns) for columns in _LAYOUTS)
-    raise InputError(f"{path}: must have the columns {known}, got {', '.join(header) or 'none'}; correct the origin")
+    got = first_line(", ".join(header) or "none")
+    raise InputError(f"{path}: must have the columns {known}, got {got}; correct the origin")
 
 
 def _whole_articles(rows: Iterable[dict[str, str]]) -> Iterator[_Article]:

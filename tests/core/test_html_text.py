@@ -44,6 +44,7 @@ LIMA_ROWS = Path(__file__).parents[2] / "../shared/data/lima/rows_found_in_dumps
         ("code that holds a fence", "<pre>a\n```\nb</pre>", "````\na\n```\nb\n````"),
         ("code without text", "<p>a</p><pre><code>\n</code></pre>", "a"),
         ("inline code", "<p>use <code>f(a,  b)</code>.</p>", "use `f(a,  b)`."),
+        ("line break in inline code", "<p>x <code>a<br>b</code></p>", "x `a b`"),
         ("inline code with a backtick", "<p><code>a`b</code></p>", "`` a`b ``"),
         ("LaTeX", "<p>$a &lt; b_{1}$ and \\(x^2\\)</p>", "$a < b_{1}$ and \\(x^2\\)"),
         ("display LaTeX keeps its lines", "<p>so\n$$\na \\\\\nb\n$$\nthen</p>", "so $$\na \\\\\nb\n$$ then"),

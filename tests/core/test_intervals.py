@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest, bootstrap, norm
 
-from stages.core.intervals import Intervals, bootstrap_means, standard_error, wilson
+from stages.core.intervals import Intervals, bonett_price, bootstrap_means, standard_error, wilson
 
 INTERVALS = Intervals(seed=0, n_bootstrap=2000, confidence=0.95)
 
@@ -109,6 +109,48 @@ def test_equal_values_are_not_certain() -> None:
     assert (n, mean, low, high) == (100, 1, pytest.approx(1 - 2 * others), 1)
     assert INTERVALS.estimate([0.0] * 100, range(100), scale=(-1, 1))[2:] == pytest.approx((-others, others))
     assert INTERVALS.estimate([6.0], [0], scale=(1, 6)).low < 3
+
+
+def paired(n_up: int, n_down: int, *, n: int) -> list[float]:
+    return [1.0] * n_up + [-1.0] * n_down + [0.0] * (n - n_up - n_down)
+
+
+def test_few_discordant_pairs_have_the_interval_of_bonett_and_price() -> None:
+    # 4 to 0 of 300: 5/302 and 1/302; d = 4/302, se = sqrt((6/302 - d^2) / 302) = .0080750, half = 1.96 se = .0158267
+    estimate = INTERVALS.estimate(paired(4, 0, n=300), range(300), scale=(-1, 1))
+    assert estimate == (
+        300,
+        pytest.approx(4 / 300),
+        pytest.approx(-0.0025817, abs=1e-6),
+        pytest.approx(0.0290717, abs=1e-6),
+    )
+    # 1 to 9 of 50: 2/52 and 10/52; d = -8/52, se = sqrt((12/52 - d^2) / 52) = .0631087, half = .1236908
+    estimate = INTERVALS.estimate(paired(1, 9, n=50), range(50), scale=(-1, 1))
+    assert estimate[1:] == pytest.approx((-0.16, -0.2775369, -0.0301554), abs=1e-6)
+    swapped = INTERVALS.estimate(paired(9, 1, n=50), range(50), scale=(-1, 1))
+    assert swapped[1:] == pytest.approx((0.16, 0.0301554, 0.2775369), abs=1e-6)
+
+
+def test_discordant_pairs_are_few_below_twenty() -> None:
+    for n_up, is_adjusted in ((12, True), (13, False)):
+        x = paired(n_up, 7, n=400)
+        low, high = INTERVALS.estimate(x, range(400), scale=(-1, 1))[2:]
+        assert ((low, high) == pytest.approx(bonett_price(n_up, 7, n=400, confidence=0.95), abs=1e-12)) is is_adjusted
+
+
+def test_differences_of_several_answers_or_of_other_values_are_resampled() -> None:
+    expected = bonett_price(4, 0, n=300, confidence=0.95)
+    several = INTERVALS.estimate(paired(4, 0, n=300), [i // 2 for i in range(300)], scale=(-1, 1))
+    halves = INTERVALS.estimate([0.5, *paired(4, 0, n=299)], range(300), scale=(-1, 1))
+    assert several[2:] != pytest.approx(expected, abs=1e-4)
+    assert halves[2:] != pytest.approx(expected, abs=1e-4)
+
+
+@given(st.integers(0, 6), st.integers(0, 6), st.integers(1, 6))
+def test_a_paired_difference_lies_in_its_interval_and_both_on_the_scale(n_up: int, n_down: int, n_even: int) -> None:
+    n = n_up + n_down + n_even
+    _, mean, low, high = INTERVALS.estimate(paired(n_up, n_down, n=n), range(n), scale=(-1, 1))
+    assert -1 <= low <= mean <= high <= 1
 
 
 def test_one_more_measure_changes_no_other() -> None:

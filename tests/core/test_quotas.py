@@ -94,3 +94,8 @@ def test_entropy_is_that_of_equal_domains() -> None:
     assert entropy_bits([5, 5, 5, 5]) == 2.0
     assert entropy_bits([7]) == 0.0
     assert entropy_bits([3, 1, 0]) == pytest.approx(0.811278, abs=1e-6)
+
+
+def test_nothing_is_drawn_from_nothing() -> None:
+    rng = np.random.default_rng(0)
+    assert draw_counts([0, 0], 0, temperature=1.0, rng=rng, each_first=True).tolist() == [0, 0]

@@ -16,7 +16,7 @@ from stages.errors import InputError
         pytest.param("Vola", "length", Match.CONTAINS, id="cut off"),
         pytest.param("It is Vola.", "eot", Match.CONTAINS, id="more than the value"),
         pytest.param("Vola.", "eot", Match.CONTAINS, id="punctuation is not white space"),
-        pytest.param("vola", "eot", Match.WRONG, id="letter case counts"),
+        pytest.param("vola", "eot", Match.CONTAINS, id="letter case counts for right, not for contains"),
         pytest.param("Volare", "eot", Match.WRONG, id="the start of a word"),
         pytest.param("NewVola", "eot", Match.WRONG, id="the end of a word"),
         pytest.param("La Vol a", "eot", Match.WRONG, id="white space inside"),
@@ -30,6 +30,12 @@ def test_an_answer_is_right_contains_or_is_wrong(response: str, finish_reason: s
 def test_any_accepted_value_will_do() -> None:
     assert match("C++", ["Rust", "C++"], finish_reason="eot") is Match.RIGHT
     assert match("C++, I say", ["Rust", "C++"], finish_reason="eot") is Match.CONTAINS
+
+
+def test_a_value_is_sought_without_its_closing_stop_and_capital() -> None:
+    assert match("works as a carpenter, they say", ["A carpenter."], finish_reason="length") is Match.CONTAINS
+    assert match("works as a carpenters' clerk", ["A carpenter."], finish_reason="eot") is Match.WRONG
+    assert match("anything", ["?"], finish_reason="eot") is Match.WRONG
 
 
 def test_a_value_is_text_and_no_pattern() -> None:

@@ -3,7 +3,7 @@ from collections import Counter
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stages.core.rows import Candidate, Prompt, Tally, paragraphs, storable, turns
+from stages.core.rows import Candidate, Prompt, Tally, paragraphs, storable, storable_value, turns
 from stages.schema import CANDIDATE, PROMPT
 
 
@@ -34,3 +34,9 @@ def test_storable_text_can_be_stored_and_changes_nothing_else(text):
     stored = storable(text)
     assert stored.encode().decode() == stored
     assert all(a == b or "\ud800" <= a <= "\udfff" for a, b in zip(text, stored, strict=True))
+
+
+def test_storable_values_are_storable_all_through():
+    assert storable_value({"\ud800": ["\ud800", {"a": "\ud800"}, 1, None, True]}) == {
+        "\ufffd": ["\ufffd", {"a": "\ufffd"}, 1, None, True]
+    }

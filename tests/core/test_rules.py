@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from stages.core.rules import Rules, apply_rules, make_rules, with_text
+from stages.core.rules import Rules, apply_rules, make_rules, named_groups, with_text
 from stages.quality import Params
 from tests.curation import candidates, row, section, turns
 
@@ -182,3 +182,24 @@ def test_a_word_of_the_first_person_is_a_word_and_no_pattern() -> None:
         {**MINIATURE.model_dump(), "first_person": {"groups": ["stack_exchange_stem"], "words": ["me."]}}
     )
     assert judged(rules, response="Bakers met the miller at the gate.") is None
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [
+        {"length": {"a": {"min_chars": 1, "max_chars": 10**30}}},
+        {"min_score": {"a": 10**30}},
+        {"min_score": {"a": -(10**30)}},
+    ],
+)
+def test_a_limit_that_no_column_can_hold_is_refused(limits: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError, match="than or equal to"):
+        Rules.model_validate(MINIATURE.model_dump() | limits)
+
+
+def test_named_groups_are_those_of_every_kind_of_rule() -> None:
+    off = {name: {} for name in ("min_prompt_score", "length", "prompt_length", "prompt_form")}
+    values = MINIATURE.model_dump() | off | {"min_score": {"b": 1}}
+    for rule in values.values():
+        rule.update({"groups": ["a"]} if "groups" in rule else {})
+    assert named_groups(Rules.model_validate(values)) == {"a", "b"}

@@ -269,17 +269,102 @@ def test_a_fault_of_one_request_leaves_that_one_unanswered_and_is_not_kept(answe
 def test_an_endpoint_that_answers_nothing_stops_the_run() -> None:
     with (
         serving(lambda *_: fault(503)) as server,
-        pytest.raises(JudgeError, match=r"no answer after 3 attempts, last .*503"),
+        pytest.raises(JudgeError, match=r"no answer to 10 requests in a row, 3 attempts each, last .*503"),
     ):
         ask(questions(50), at(server, concurrency=2), desc="t")
-    assert len(server.asked) <= 6
+    assert len(set(server.asked)) <= 11
 
 
 def test_an_endpoint_that_is_not_there_stops_the_run() -> None:
     with serving(echo) as server:
         gone = at(server, max_attempts=2)
-    with pytest.raises(JudgeError, match="no answer after 2 attempts, last Connection error"):
-        ask(questions(3), gone, desc="t")
+    with pytest.raises(JudgeError, match="2 attempts each, last Connection error"):
+        ask(questions(20), gone, desc="t")
+
+
+@pytest.mark.parametrize("n_bad", [1, 9])
+def test_requests_that_always_fail_block_no_later_run(n_bad: int) -> None:
+    bad = {f"q{i}" for i in range(n_bad)}
+
+    def behave(body: dict[str, Any], n: int) -> Answer:
+        return fault(500) if body["messages"][-1]["content"] in bad else echo(body, n)
+
+    expected = [*["(unanswered)"] * n_bad, *(f"re q{i}" for i in range(n_bad, 12))]
+    with serving(behave) as server:
+        for _ in range(2):  # the second run has nothing but the bad ones to ask
+            assert texts(ask(questions(12), at(server, max_attempts=2), desc="t")) == expected
+
+
+def test_failures_with_a_reply_between_them_are_not_in_a_row() -> None:
+    def behave(body: dict[str, Any], n: int) -> Answer:
+        return fault(500) if int(body["messages"][-1]["content"][1:]) % 2 else echo(body, n)
+
+    with serving(behave) as server:
+        replies = texts(ask(questions(30), at(server, concurrency=1, max_attempts=1), desc="t"))
+    assert replies.count("(unanswered)") == 15
+
+
+def test_a_key_that_a_server_echoes_is_neither_told_nor_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    def behave(body: dict[str, Any], _: int) -> Answer:
+        told = server.keys[-1]
+        sent = {
+            "stop": Answer(401, {"error": {"message": "x" * 140 + told, "code": "invalid_api_key"}}),
+            "filter": Answer(400, {"error": {"message": told, "code": "content_filter"}}),
+            "broken": Answer(200, {"id": told, "object": "x", "choices": []}),
+            "kept": completion(f"I saw {told}.", refusal=told),
+        }
+        return sent[body["messages"][-1]["content"]]
+
+    monkeypatch.setenv("TEST_KEY", "sk-secret-0123456789")
+    with serving(behave) as server:
+        with pytest.raises(JudgeError, match="401") as caught:
+            ask([question("stop")], at(server), desc="t")
+        filtered, broken, kept = ask([question(q) for q in ("filter", "broken", "kept")], at(server), desc="t")
+    assert "sk-" not in str(caught.value)
+    assert isinstance(filtered, Unanswered)
+    assert "Bearer [key]" in filtered.message
+    assert isinstance(broken, Unanswered)
+    assert "sk-" not in broken.message
+    assert kept[:3] == ("I saw Bearer [key].", "stop", "Bearer [key]")
+    assert not any(b"sk-secret" in path.read_bytes() for path in files.CACHE.iterdir())
+
+
+def test_a_word_that_stands_for_a_key_does_not_change_replies(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TEST_KEY", "EMPTY")
+    with serving(lambda *_: completion("It is EMPTY.")) as server:
+        assert texts(ask([question("q")], at(server), desc="t")) == ["It is EMPTY."]
+
+
+@pytest.mark.parametrize("key", ["sk-schlüssel", "sk-a\nb"])
+def test_a_key_that_no_header_can_hold_is_one_sentence(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TEST_KEY", key)
+    with serving(echo) as server, pytest.raises(JudgeError, match="TEST_KEY must be printable ASCII") as caught:
+        ask(questions(1), at(server), desc="t")
+    assert key not in str(caught.value)
+    assert server.asked == []
+
+
+def test_a_cache_that_cannot_be_written_stops_the_run_in_one_sentence() -> None:
+    def behave(body: dict[str, Any], n: int) -> Answer:
+        with sqlite3.connect(cache_path()) as connection:
+            connection.execute("DROP TABLE IF EXISTS replies")
+        connection.close()
+        return echo(body, n)
+
+    with serving(behave) as server, pytest.raises(JudgeError, match=r"replies\.sqlite: the reply cache fails, no such"):
+        ask(questions(3), at(server), desc="t")
+
+
+def test_a_cache_folder_that_cannot_be_made_is_one_sentence() -> None:
+    files.CACHE.write_text("a file in its place")
+    with serving(echo) as server, pytest.raises(JudgeError, match=r"replies\.sqlite: the reply cache fails"):
+        ask(questions(1), at(server), desc="t")
+
+
+def test_a_cache_that_cannot_be_opened_is_one_sentence() -> None:
+    cache_path().mkdir(parents=True)
+    with serving(echo) as server, pytest.raises(JudgeError, match=r"the reply cache fails, unable to open"):
+        ask(questions(1), at(server), desc="t")
 
 
 def test_what_its_asker_refuses_is_given_but_not_kept() -> None:

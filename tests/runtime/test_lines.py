@@ -1,3 +1,4 @@
+import csv
 import io
 
 import pytest
@@ -30,6 +31,7 @@ def test_csv_without_rows_has_none(tmp_path):
         (b"a,b\n1,2\n3\n", r"line 3: must have 2 fields as the header, got 1"),
         (b'a,b\n1,"2\n', r"line 3?2?: must be CSV"),
         (b"a,b\n1,\xff\n", r"must be UTF-8"),
+        (b"a,b,a\n1,2,3\n", r"must name each column once, got 'a' twice"),
     ],
 )
 def test_csv_faults_name_file_and_line(tmp_path, data, message):
@@ -63,3 +65,10 @@ def test_json_rows_pass_over_lines_that_mention_nothing():
 def test_json_faults_name_file_and_line(line, message):
     with pytest.raises(InputError, match=rf"b, line 2: .*{message}"):
         list(json_rows(io.BytesIO(b"{}\n" + line), "b"))
+
+
+def test_a_header_of_another_kind_of_file_is_read_or_refused_in_one_sentence(tmp_path):
+    csv.field_size_limit(131_072)
+    assert csv_header(write(tmp_path, b"x" * 200_000)) == ("x" * 200_000,)
+    with pytest.raises(InputError, match=r"a\.csv, line 1: must be CSV"):
+        csv_header(write(tmp_path, b'"a"b,c\n'))

@@ -77,3 +77,11 @@ def test_text_that_no_utf8_file_can_hold_is_joined_too():
 def test_an_error_in_the_block_is_passed_on():
     with pytest.raises(ValueError, match="mine"), Pairing():
         raise ValueError("mine")
+
+
+def test_a_prompt_given_again_counts_as_the_last_and_is_counted():
+    with Pairing() as pairing:
+        for key, text in (("1", "old"), ("2", "other"), ("1", "new")):
+            pairing.add_prompt(key, [text])
+        assert pairing.n_repeated == 1
+        assert [pair.prompt for pair in pairing.pairs()] == [["new"], ["other"]]

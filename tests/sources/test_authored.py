@@ -73,3 +73,10 @@ def test_ids_are_unique_over_the_files(tmp_path):
     put(tmp_path, "test", line("1"))
     with pytest.raises(InputError, match=r"test\.jsonl, line 1: id must be unique, got '1' of .*dev\.jsonl, line 1"):
         rows(tmp_path)
+
+
+def test_text_that_no_utf8_file_can_hold_becomes_storable(tmp_path):
+    put(tmp_path, "dev", line("\ud800", [ASK | {"content": "\ud800"}], author="\ud800", references=["\ud800"]))
+    (row,) = rows(tmp_path)
+    assert (row.id, row.author, row.references) == ("a:\ufffd", "\ufffd", ["\ufffd"])
+    assert row.messages[0]["content"] == "\ufffd"

@@ -93,3 +93,12 @@ def test_the_real_tasks_are_read_whole():
     assert tally.n_read == len(found) == 3428
     assert {row.license for row in found if row.domain.startswith("task875")} == {None}
     assert len({row.id for row in found}) == len(found)
+
+
+def test_text_that_no_utf8_file_can_hold_becomes_storable(tmp_path):
+    put(
+        tmp_path, {"id": "\ud800", "input": "\ud800", "output": "x"}, {"input": "a", "output": "b"}, name="task1_\udcff"
+    )
+    named, unnamed = rows(tmp_path)[0]
+    assert (named.id, named.domain, named.messages[0]["content"]) == ("n:\ufffd", "task1_\ufffd", "Do it.\n\n\ufffd")
+    assert unnamed.id == "n:task1_\ufffd/1"

@@ -1,5 +1,6 @@
 import csv
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -226,3 +227,55 @@ def test_the_real_submissions_give_titles_without_bodies():
     assert len(found) == 330
     assert sum(row.over_18 for row in found) > 0
     assert all(isinstance(row, Prompt) and row.group == "ask_reddit" for row in found)
+
+
+def test_a_parent_that_no_utf8_file_can_hold_belongs_to_no_prompt(tmp_path):
+    zst(tmp_path / "a.zst", submission(), comment(parent="t3_\ud800"))
+    assert rows(tmp_path)[1].left_out == {"of r/WritingPrompts without a story": 1}
+
+
+def test_a_subreddit_that_is_no_text_is_none_of_the_two(tmp_path):
+    zst(tmp_path / "a.zst", submission(subreddit=["AskReddit"]))
+    assert rows(tmp_path)[1].n_read == 0
+
+
+@pytest.mark.parametrize("subreddit", ["AskReddit", "WritingPrompts"])
+@pytest.mark.parametrize("title", [" " * 100_000 + "x", "[" + " " * 100_000 + "x", "[" + "[ " * 50_000])
+def test_time_is_linear_in_a_title(tmp_path, subreddit, title):
+    zst(tmp_path / "a.zst", submission(title=title, subreddit=subreddit))
+    start = time.process_time()
+    rows(tmp_path, max_post_chars=200_000)
+    assert time.process_time() - start < 1  # quadratic: many seconds
+
+
+def test_a_title_beyond_any_of_reddit_is_left_out(tmp_path):
+    zst(tmp_path / "a.zst", *(submission(f"a{n}", title="x" * n, subreddit="AskReddit") for n in (1000, 1001)))
+    found, tally = rows(tmp_path, max_post_chars=2000)
+    assert [row.id for row in found] == ["r:a1000"]
+    assert tally.left_out == {"with a title over 1,000 characters": 1}
+
+
+@pytest.mark.parametrize("score", [5, 5.0, "5"])
+def test_a_score_is_an_integer_in_any_spelling(tmp_path, score):
+    zst(tmp_path / "a.zst", submission(subreddit="AskReddit", score=score))
+    assert rows(tmp_path)[0][0].score == 5
+
+
+@pytest.mark.parametrize("score", [1.7, True, "1_000", "\u0661", " 1", float("inf"), 2**62, "9" * 19])
+def test_what_is_no_integer_is_refused_as_a_score(tmp_path, score):
+    zst(tmp_path / "a.zst", submission(subreddit="AskReddit", score=score))
+    with pytest.raises(InputError, match="score must be an integer"):
+        rows(tmp_path)
+
+
+def test_a_csv_of_no_known_subreddit_column_is_refused(tmp_path):
+    (tmp_path / "a.csv").write_text("id,title\n1,Why?\n")
+    with pytest.raises(InputError, match=r"a\.csv: must have a column subreddit or permalink, got id, title; correct"):
+        rows(tmp_path)
+
+
+def test_a_submission_given_twice_counts_once_and_is_told(tmp_path):
+    zst(tmp_path / "a.zst", submission(), submission(title="[WP] A gate."), comment())
+    (row,), tally = rows(tmp_path)
+    assert row.title == "A gate."
+    assert tally.aside == {"submissions given again": 1}

@@ -296,3 +296,29 @@ def test_nothing_stays_open(tmp_path):
         with pytest.raises(InputError):
             rows(tmp_path)
     assert len(list(Path("/dev/fd").iterdir())) <= n_open + 1
+
+
+def test_a_bomb_in_a_member_that_is_not_read_is_refused_too(tmp_path):
+    archive(tmp_path / "a.se.7z", Badges=b" " * 4_000_000, Posts=table("posts", question(1), answer(2, 1)))
+    with pytest.raises(InputError, match=r"at most 200 times its size, got 4,0.*max_expansion"):
+        rows(tmp_path)
+
+
+def test_an_archive_of_a_table_that_no_dump_has_is_refused_not_passed_over(tmp_path):
+    archive(tmp_path / "My-Site.7z", Posts=table("posts", question(1), answer(2, 1)))
+    with pytest.raises(
+        InputError, match=r"My-Site\.7z: must be SITE\.7z or SITE-TABLE\.7z of a dump, got table 'Site'"
+    ):
+        rows(tmp_path)
+
+
+def test_a_question_given_twice_counts_once_and_is_told(tmp_path):
+    put(tmp_path, "a.se", Posts=table("posts", question(1, "Old?"), question(1, "New?"), answer(2, 1)))
+    (row,), tally = rows(tmp_path)
+    assert row.title == "New?"
+    assert tally.aside["questions given again"] == 1
+
+
+def test_a_site_whose_name_is_no_utf8_can_be_stored(tmp_path):
+    put(tmp_path, "a\udcff.se", Posts=table("posts", question(1), answer(2, 1)))
+    assert rows(tmp_path)[0][0].domain == "a\ufffd.se"

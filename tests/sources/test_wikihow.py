@@ -1,4 +1,5 @@
 import csv
+import time
 from pathlib import Path
 
 import pytest
@@ -91,6 +92,8 @@ def test_a_paragraph_that_repeats_its_heading_says_it_once(tmp_path):
         ("How To X", "How to X"),
         ("3 Simple Ways to X", "How to X"),
         ("Easy Ways to X", "How to X"),
+        ("How to Convert Wma to Mp3", "How to Convert Wma to Mp3"),
+        ("How to Solve an x12", "How to Solve an x12"),
         ("How to Use a PS4", "How to Use a PS4"),
         ("How to Use Windows 10", "How to Use Windows 10"),
         ("How to Sing (Well)2", "How to Sing (Well)"),
@@ -166,3 +169,22 @@ def test_the_real_articles_are_questions_with_numbered_steps():
         assert prompt.endswith("?")
         assert text.startswith("1. ")
         assert not any(dirt in text for dirt in ("smallUrl", "X Research source", "X Expert Source", "Go to source"))
+
+
+def test_an_empty_copy_of_an_article_does_not_displace_the_good_one(tmp_path):
+    put(tmp_path, ALL, ("\nA.", "How to X", ""), ("\nA.", "How to  X", "one."), ("\nA.", "How to X", "again."))
+    found, tally = rows(tmp_path)
+    assert [row.messages[1]["content"] for row in found] == ["1. A. one."]
+    assert tally.left_out == {"without text": 1, "with a title seen before": 1}
+
+
+def test_titles_of_the_same_words_are_two_articles(tmp_path):
+    put(tmp_path, ALL, *(("\nA.", f"How to Print in C{end}", "one.") for end in ("", "++", "#")))
+    assert [row.id for row in rows(tmp_path)[0]] == [f"w:How-to-Print-in-C{end}" for end in ("", "-2", "-3")]
+
+
+@pytest.mark.parametrize("gap", [" ", "\n", " \n"])
+def test_time_is_linear_in_white_space(gap):
+    start = time.process_time()
+    assert pruned(f"a{gap * 50_000}b") == "a b"
+    assert time.process_time() - start < 1  # quadratic: many seconds
