@@ -13,8 +13,8 @@ from stages.runtime.files import first_line
 
 PARAMS_PATH = Path("params.yaml")
 SECTIONS = frozenset(
-    ("miniature", "sources", "pull", "extract", "prompts", "quality", "dedup", "sample", "arms", "base", "render", "sft",
-     "generate", "select_checkpoint", "respond", "opponents", "annotators", "judge", "grade", "score", "report")
+    ("miniature", "sources", "pull", "extract", "prompts", "quality", "dedup", "sample", "arms", "base", "render",
+     "sft", "generate", "select_checkpoint", "respond", "opponents", "annotators", "judge", "grade", "score", "report")
 )  # fmt: skip
 
 
