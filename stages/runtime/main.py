@@ -33,8 +33,8 @@ def run_stage(main: Callable[..., None], *, key: str | None = None) -> None:
 def _run_keyed(main: Callable[..., None], arguments: dict[str, str]) -> None:
     """Refuse a key that its section of params.yaml lacks: a missing file would be blamed otherwise."""
     for name, value in arguments.items():
-        known = read_yaml(PARAMS_PATH).get(f"{name}s") or {}
-        if value not in known:
+        known = read_yaml(PARAMS_PATH).get(f"{name}s")
+        if known is not None and value not in known:
             raise ParamsError(f"params.yaml: {name}s: no {value!r}; it has {', '.join(known) or 'nothing'}")
     main(**arguments)
 
