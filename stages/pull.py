@@ -1,38 +1,64 @@
 """pull: bring the raw files of one source, or write the miniature's dump of it.
 
-Reads `sources.<source>` of params.yaml and the folder that its origin names.
-Writes data/pull/<source>/ with the files that the source's format knows, in the folders they had.
+Reads `sources.<source>` of params.yaml, what its origin names, data/catalog/files/<format>.csv and, where they are,
+the pins data/pins/<source>.csv. Writes data/pull/<source>/ with the files that the source's format knows, in the
+folders they had; and those pins.
 
-Origin "miniature" is the invented world of stages/core/world.py, told in the source's real file format (ours; LIMA
-s2 has only real sources). A folder is copied, never linked: DVC protects and shares what lies in data/, and a link
-would do that to the origin too. DVC does not watch the origin: after a change there, `dvc repro --force pull@<source>`.
+An origin is
+    miniature           the invented world of stages/core/world.py, told in the source's real file format
+    a folder            copied, never linked: DVC protects and shares what lies in data/, and a link would do that to
+                        the origin too. DVC does not watch it: after a change there, `dvc repro --force pull@<source>`
+    https:// or s3://   the address under which the files of the catalog lie, upstream or on a mirror. They are
+                        downloaded once, to .cache/downloads/, several at a time, and gone on with after a break or a
+                        kill. Keys come from the AWS chain or ~/.netrc, never from params.yaml
+`only` narrows it to some files: `only: ["*.stackexchange.com.7z", "!math*"]`. What it names in full is taken from an
+address also if the catalog lacks it.
+
+The first download pins each file: bytes and sha256 go to data/pins/<source>.csv, to be committed. Later downloads, by
+whomever and from whichever mirror, must give the same or fail and say so. To take what upstream has now, remove lines
+there and run `dvc repro --force pull@<source>`. A pin is no dependency in DVC: it can stop a run, but not change what
+it gives. Checksums that upstream or a mirror publishes (SHA256SUMS, archive.org's <item>_files.xml) are compared too.
+
+LIMA s2.1 and s2.2 name the sources. Which files they are, where they are had today and what a person must fetch by
+hand stands in data/catalog/README.md.
 """
 
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePath
 
 from pydantic import Field
 
+from stages.core.catalog import Listed, idle_patterns, is_safe, read_catalog, read_pins, selected, written_pins
 from stages.core.dumps import DUMPS
 from stages.core.formats import FILES, MINIATURE, Format, Miniature, Source, is_raw_file
+from stages.core.origins import is_address
 from stages.core.section import Section
 from stages.core.world import make_world
 from stages.errors import InputError, ParamsError
-from stages.runtime.files import first_line
+from stages.runtime import files
+from stages.runtime.addresses import Asked, bring
+from stages.runtime.downloads import Downloads
+from stages.runtime.files import first_line, write_text
+from stages.runtime.kept_files import KeptFiles
 from stages.runtime.main import run_stage
 from stages.runtime.params import load_params
 from stages.runtime.progress import progress
 
-_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+CATALOG = Path("data/catalog/files")
+PINS = Path("data/pins")
 
 
 class Params(Section):
     """Section `pull`."""
 
     max_file_bytes: int = Field(ge=1)  # bytes; a larger file in an origin is refused
+    max_total_bytes: int = Field(ge=1)  # bytes; more than that under an address is refused before the first is fetched
+    concurrency: int = Field(ge=1, le=64)  # files downloaded at once
+    timeout_s: float = Field(gt=0)  # a connection that stands still for so long is broken off and made anew
+    max_attempts: int = Field(ge=1, le=100)  # in a row that bring nothing new of a file
 
 
 def run(format: Format, miniature: Miniature) -> dict[str, bytes]:  # noqa: A002 - the word of params.yaml
@@ -50,8 +76,26 @@ def run(format: Format, miniature: Miniature) -> dict[str, bytes]:  # noqa: A002
         raise ParamsError(f"params.yaml: miniature.{first_line(error)}; raise it there") from None
 
 
-def raw_files(origin: Path, format: Format, params: Params) -> list[PurePath]:  # noqa: A002
-    """List the files of a folder that a format knows, relative to it and sorted.
+def main(source: str) -> None:
+    """Bring one source."""
+    params = load_params("pull", Params)
+    upstream = load_params(f"sources.{source}", Source)
+    target = Path("data/pull") / source
+    if upstream.origin == MINIATURE:
+        if upstream.only is not None:
+            raise ParamsError(f"params.yaml: sources.{source}.only: the miniature is taken whole; remove it")
+        _write(target, run(upstream.format, load_params("miniature", Miniature)))
+    elif is_address(upstream.origin):
+        _download(source, upstream, params, target)
+    else:
+        _copy(upstream, params, target)
+
+
+# --- a folder ----------------------------------------------------------------------------------------------------
+
+
+def raw_files(origin: Path, format: Format, params: Params, only: Sequence[str] | None = None) -> list[PurePath]:  # noqa: A002
+    """List the files of a folder that a format knows and `only` wants, relative to it and sorted.
 
     Raises:
         InputError: the folder is missing or holds none, or a file is too large, irregular or behind a linked folder.
@@ -60,6 +104,7 @@ def raw_files(origin: Path, format: Format, params: Params) -> list[PurePath]:  
         what = "a file" if origin.exists() else "nothing"
         raise InputError(
             f"{origin}: the origin of a source must be a folder, got {what}; correct `origin` in params.yaml"
+            f"{_by_hand(format, to=str(origin))}"
         )
     found: list[PurePath] = []
     for folder, inner, names in os.walk(origin, onerror=_refuse):
@@ -72,34 +117,28 @@ def raw_files(origin: Path, format: Format, params: Params) -> list[PurePath]:  
     if not found:
         raise InputError(
             f"{origin}: format {format} needs {' or '.join(FILES[format])}, got no such file; "
-            "correct `origin` or `format` in params.yaml"
+            f"correct `origin` or `format` in params.yaml{_by_hand(format, to=str(origin))}"
         )
-    for name in found:
+    wanted = set(_wanted([name.as_posix() for name in found], only, where=str(origin)))
+    kept = [name for name in found if name.as_posix() in wanted]
+    for name in kept:
         _check(origin / name, params.max_file_bytes)
-    return sorted(found)
+    return sorted(kept)
 
 
-def main(source: str) -> None:
-    """Bring one source."""
-    params = load_params("pull", Params)
-    upstream = load_params(f"sources.{source}", Source)
-    target = Path("data/pull") / source
-    if upstream.origin == MINIATURE:
-        _write(target, run(upstream.format, load_params("miniature", Miniature)))
-        return
-    if _SCHEME.match(upstream.origin):
-        raise ParamsError(
-            f'params.yaml: sources.{source}.origin: must be "{MINIATURE}" or a folder, got {upstream.origin!r}; '
-            "download the files and give their folder"
-        )
+def _copy(upstream: Source, params: Params, target: Path) -> None:
     try:
         origin = Path(upstream.origin).expanduser()
-        names = raw_files(origin, upstream.format, params)
+        names = raw_files(origin, upstream.format, params, upstream.only)
     except (OSError, RuntimeError) as error:
         raise InputError(
             f"{upstream.origin}: cannot be read, {first_line(error)}; correct `origin` in params.yaml or mend rights"
         ) from None
-    _copy(target, origin, names)
+    with _WholeFolder(target) as partial:
+        for name in progress(names, desc="pull", total=len(names), unit="file"):
+            path = partial / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(origin / name, path)
 
 
 def _known(name: str, format: Format) -> bool:  # noqa: A002
@@ -120,20 +159,86 @@ def _refuse(error: OSError) -> None:
     raise InputError(f"{error.filename}: cannot be read, {error.strerror}; mend its rights")
 
 
-def _write(target: Path, files: Mapping[str, bytes]) -> None:
-    with _WholeFolder(target) as partial:
-        for name, content in files.items():
-            path = partial / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(content)
+# --- an address --------------------------------------------------------------------------------------------------
 
 
-def _copy(target: Path, origin: Path, names: list[PurePath]) -> None:
+def _download(source: str, upstream: Source, params: Params, target: Path) -> None:
+    wanted = _listed(upstream.format, upstream.only)
+    pins_path = PINS / f"{source}.csv"
+    pins = read_pins(pins_path.read_text(encoding="utf-8"), where=str(pins_path)) if pins_path.is_file() else {}
+    downloads = Downloads(
+        KeptFiles(files.CACHE / "downloads"),
+        concurrency=params.concurrency,
+        timeout_s=params.timeout_s,
+        max_attempts=params.max_attempts,
+        max_file_bytes=params.max_file_bytes,
+    )
+    asked = Asked(source, upstream.origin, wanted, pins, str(pins_path))
+    found = bring(
+        asked,
+        downloads,
+        max_total_bytes=params.max_total_bytes,
+        by_hand=lambda name: _by_hand(upstream.format, to="there", name=name),
+    )
     with _WholeFolder(target) as partial:
-        for name in progress(names, desc="pull", total=len(names), unit="file"):
+        for name, pin in found.items():
+            (partial / name).parent.mkdir(parents=True, exist_ok=True)
+            downloads.kept.give(pin.sha256, partial / name)
+    write_text(pins_path, written_pins({**found, **pins}))
+
+
+def _listed(format: Format, only: Sequence[str] | None) -> list[Listed]:  # noqa: A002
+    """The files of the catalog that `only` wants, and what it names beside them."""
+    path = CATALOG / f"{format}.csv"
+    catalog = _catalog(format)
+    names = [file.name for file in catalog]
+    more = [name for name in only or () if not re.search(r"[*?[\]!]", name) and name not in names]
+    for name in more:
+        if not is_safe(name) or not is_raw_file(PurePath(name), format):
+            raise ParamsError(
+                f"params.yaml: only: must name files of format {format} ({' or '.join(FILES[format])}), got {name!r}; "
+                f"see {path}"
+            )
+    wanted = set(_wanted([*names, *more], only, where=str(path)))
+    return [file for file in [*catalog, *(Listed(name, "", {}, "", "") for name in more)] if file.name in wanted]
+
+
+# --- what the catalog says, and the folder to fill ---------------------------------------------------------------
+
+
+def _catalog(format: Format) -> list[Listed]:  # noqa: A002
+    path = CATALOG / f"{format}.csv"
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; it belongs to the project, restore it")
+    return read_catalog(path.read_text(encoding="utf-8"), where=str(path))
+
+
+def _wanted(names: Sequence[str], only: Sequence[str] | None, *, where: str) -> list[str]:
+    idle = idle_patterns(names, only)
+    wanted = selected(names, only)
+    if idle or not wanted:
+        raise ParamsError(
+            f"params.yaml: only: must fit files of {where}, got {idle or list(only or ())!r}, which fit none; "
+            f"correct it, there are {', '.join(names[:5])}{', ...' if len(names) > 5 else ''}"
+        )
+    return wanted
+
+
+def _by_hand(format: Format, *, to: str, name: str | None = None) -> str:  # noqa: A002
+    """What a person must fetch, as the end of a sentence; empty if a program can."""
+    if not (CATALOG / f"{format}.csv").is_file():
+        return ""
+    rows = [file for file in _catalog(format) if file.by_hand and not file.unless and name in (None, file.name)]
+    told = [f"{file.name}{f' ({file.about})' if file.about else ''} at {file.by_hand}" for file in rows]
+    return f": a person fetches {', '.join(told)} and puts it {to if to == 'there' else f'into {to}'}" if told else ""
+
+
+def _write(target: Path, content: Mapping[str, bytes]) -> None:
+    with _WholeFolder(target) as partial:
+        for name, data in content.items():
             path = partial / name
             path.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(origin / name, path)
+            path.write_bytes(data)
 
 
 class _WholeFolder:

@@ -45,7 +45,7 @@ READERS = {
     "sources.reddit.origin": "pull@reddit prompts quality",
     "sources.natural_instructions.origin": "pull@natural_instructions prompts quality",
     "sources.authored.origin": "pull@authored prompts quality",
-    "pull.max_file_bytes": "pull@stack_exchange pull@wikihow pull@reddit pull@natural_instructions pull@authored",
+    "pull.*": "pull@stack_exchange pull@wikihow pull@reddit pull@natural_instructions pull@authored",
     "extract.*": (
         "extract@stack_exchange extract@wikihow extract@reddit extract@natural_instructions extract@authored"
     ),

@@ -25,7 +25,7 @@ def read_yaml(path: Path) -> Any:
 
 def _written_by_a_run(name: str) -> bool:
     top, _, rest = name.partition("/")
-    by_hand = ("catalog/", "authored/", "annotations/")
+    by_hand = ("catalog/", "authored/", "annotations/", "pins/")
     return (
         name == "dvc.lock"
         or top in ("models", "metrics", "reports")

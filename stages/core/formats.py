@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import PurePath
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
+from stages.core.origins import checked
 from stages.core.section import Section
 
 Format = Literal["stack_exchange", "wikihow", "reddit", "natural_instructions", "authored"]
@@ -34,7 +35,10 @@ class Source(Section):
     """One upstream."""
 
     format: Format  # layout of its files
-    origin: str = Field(min_length=1)  # "miniature", or a folder: absolute, or relative to params.yaml
+    # "miniature"; or a folder, absolute or relative to params.yaml; or an address, see stages.core.origins
+    origin: Annotated[str, Field(min_length=1), AfterValidator(checked)]
+    # which of its files: patterns of names, those with "!" before them are left out; null or absent: all
+    only: list[Annotated[str, Field(min_length=1)]] | None = Field(default=None, min_length=1)
 
 
 def is_raw_file(path: PurePath, format: Format) -> bool:  # noqa: A002 - the word of params.yaml

@@ -90,5 +90,6 @@ def _rule(fault: Any, model: type[Section]) -> str:  # noqa: ANN401 - pydantic's
     if fault["type"] == "missing":
         return "missing; add it, profiles/miniature.yaml has an example"
     message = fault["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
-    got = "" if isinstance(fault["input"], dict) else f", got {fault['input']!r}"  # a whole section says nothing
+    silent = isinstance(fault["input"], dict) or fault["type"] == "hidden"  # a whole section, or what may be a secret
+    got = "" if silent else f", got {fault['input']!r}"
     return f"must be {message}{got}; correct it there"
