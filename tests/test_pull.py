@@ -7,21 +7,26 @@ from stages import pull
 from stages.core.formats import Miniature
 from stages.errors import InputError, ParamsError
 from stages.pull import Params, raw_files, run
+from tests.downloading import make_project
 
 PARAMS = """
 miniature: {{seed: 0, n_people: {n_people}}}
 sources:
-  mine: {{format: {format}, origin: {origin}}}
-pull: {{max_file_bytes: 100}}
+  mine: {{format: {format}, origin: {origin}, only: {only}}}
+pull: {{max_file_bytes: 100, max_total_bytes: 1000, concurrency: 2, timeout_s: 5.0, max_attempts: 2}}
 """
+
+
+def limits(max_file_bytes):
+    return Params(max_file_bytes=max_file_bytes, max_total_bytes=1, concurrency=1, timeout_s=1.0, max_attempts=1)
 
 
 @pytest.fixture
 def project(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
-    def write(origin, format_="wikihow", n_people=300):
-        Path("params.yaml").write_text(PARAMS.format(origin=origin, format=format_, n_people=n_people))
+    def write(origin, format_="wikihow", n_people=300, only="null"):
+        Path("params.yaml").write_text(PARAMS.format(origin=origin, format=format_, n_people=n_people, only=only))
 
     return write
 
@@ -82,10 +87,9 @@ def test_a_copy_shares_nothing_with_its_origin(project):
         ("nowhere", r"nowhere: the origin of a source must be a folder, got nothing"),
         ("params.yaml", r"params\.yaml: the origin of a source must be a folder, got a file"),
         ("up", r"up: format wikihow needs \*\.csv, got no such file"),
-        ("https://archive.org/x", r'sources\.mine\.origin: must be "miniature" or a folder, got \'https'),
         ("~nosuchuser/x", r"~nosuchuser/x: cannot be read, Could not determine home directory"),
         ("x" * 300, r"xxx: cannot be read, .*File name too long.*; correct `origin`"),
-        ("s3://bucket/x", r"download the files and give their folder"),
+        ("ftp://archive.org/x", r"sources\.mine\.origin: must be a folder, or an address that begins with https://"),
     ],
 )
 def test_an_origin_that_gives_nothing_is_one_sentence(project, origin, message):
@@ -99,13 +103,13 @@ def test_an_origin_that_gives_nothing_is_one_sentence(project, origin, message):
 
 def test_a_file_over_the_limit_is_refused_and_one_at_it_is_not(tmp_path):
     (tmp_path / "a.csv").write_bytes(b"x" * 100)
-    assert [str(name) for name in raw_files(tmp_path, "wikihow", Params(max_file_bytes=100))] == ["a.csv"]
+    assert [str(name) for name in raw_files(tmp_path, "wikihow", limits(100))] == ["a.csv"]
     with pytest.raises(InputError, match=r"a\.csv: must have at most 99 bytes, got 100; raise `pull\.max_file_bytes`"):
-        raw_files(tmp_path, "wikihow", Params(max_file_bytes=99))
+        raw_files(tmp_path, "wikihow", limits(99))
 
 
 def test_linked_folders_and_odd_files_are_refused_not_passed_over(tmp_path):
-    params = Params(max_file_bytes=99)
+    params = limits(99)
     (tmp_path / "up").mkdir()
     (tmp_path / "up" / "a.csv").symlink_to("gone")
     with pytest.raises(InputError, match=r"a\.csv: must be a regular file"):
@@ -158,3 +162,47 @@ def test_a_target_that_cannot_be_made_or_replaced_is_one_sentence(project, monke
     with pytest.raises(InputError, match=r"^data/pull/mine: cannot be filled, .*; free space or mend rights"):
         pull.main("mine")
     assert [path.name for path in Path("data/pull").iterdir()] == ["mine"]
+
+
+def test_only_narrows_a_folder(project):
+    Path("up/b").mkdir(parents=True)
+    for name in ("a.csv", "ab.csv", "b/a.csv", "c.csv"):
+        Path("up", name).write_text(name)
+    project("up", only='["a*", "b/*", "!*b.csv"]')
+    pull.main("mine")
+    assert files("data/pull/mine") == ["a.csv", "b/a.csv"]
+
+
+@pytest.mark.parametrize(
+    ("only", "message"),
+    [
+        ('["d*"]', r"only: must fit files of up, got \['d\*'\], which fit none; correct it, there are a\.csv, b\.csv$"),
+        ('["*", "!d*"]', r"got \['!d\*'\], which fit none"),
+        ('["a*", "!a*"]', r"got \['a\*', '!a\*'\], which fit none"),
+        ("[]", r"sources\.mine\.only: must be .*at least 1"),
+        ('[""]', r"sources\.mine\.only\.0: must be .*at least 1"),
+    ],
+)
+def test_a_pattern_that_fits_nothing_is_a_mistake(project, only, message):
+    Path("up").mkdir()
+    Path("up/a.csv").write_text("a")
+    Path("up/b.csv").write_text("b")
+    project("up", only=only)
+    with pytest.raises(ParamsError, match=message):
+        pull.main("mine")
+
+
+def test_the_miniature_is_taken_whole(project):
+    project("miniature", only="[a]")
+    with pytest.raises(ParamsError, match=r"sources\.mine\.only: the miniature is taken whole; remove it"):
+        pull.main("mine")
+
+
+def test_what_a_person_must_fetch_is_named_with_its_page_and_size(project, tmp_path):
+    make_project(tmp_path)
+    project("up")
+    with pytest.raises(InputError, match=r"got nothing; .*: a person fetches wikihowSep\.csv \(1\.2 GB\) at https://\S+ and"):
+        pull.main("mine")
+    Path("up").mkdir()
+    with pytest.raises(InputError, match=r"needs \*\.csv, got no such file; .*puts it into up$"):
+        pull.main("mine")

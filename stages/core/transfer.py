@@ -142,7 +142,7 @@ def pause_s(attempt: int) -> float:
 
 
 def wrong_kind(name: str, head: bytes) -> str | None:
-    """What a file is instead of what its name says, by its first bytes (1,024 are enough); None if it may be it.
+    """What a file is instead of what its name says, by its first bytes, of which 1,024 are enough and fewer may not tell.
 
     >>> wrong_kind("a.7z", b"<!doctype html>"), wrong_kind("a.csv", b"title,text")
     ('a web page', None)
@@ -150,7 +150,7 @@ def wrong_kind(name: str, head: bytes) -> str | None:
     if re.match(rb"(?:\xef\xbb\xbf)?\s*<(?:!doctype\s+html|html|head|body)\b", head, re.IGNORECASE):
         return "a web page"
     suffix = name.rpartition(".")[2].lower()
-    if suffix in _MAGIC and not any(head.startswith(magic) for magic in _MAGIC[suffix]):
+    if suffix in _MAGIC and not any(head[: len(magic)] == magic[: len(head)] for magic in _MAGIC[suffix]):
         return f"no {suffix} file"
     if suffix in ("csv", "json", "jsonl", "xml") and head.startswith((b"\x1f\x8b", b"PK\x03\x04", b"\x28\xb5\x2f\xfd")):
         return "a packed file"

@@ -65,7 +65,11 @@ def _plan(asked: Asked, downloads: Downloads, by_hand: Callable[[str], str]) -> 
     """Find out what is kept, and what of the rest can be had."""
     pins, kept = asked.pins, downloads.kept
     wanted = without_substitutes(asked.wanted, pins, is_final=False)
-    here = {file.name: pins[file.name] for file in wanted if file.name in pins and kept.sound(pins[file.name].sha256)}
+    pinned = [file.name for file in wanted if file.name in pins]
+    is_sound = downloads.side_by_side(
+        pinned, lambda name, _: kept.sound(pins[name].sha256), advance=lambda _: None
+    )  # as many are hashed at once as are downloaded
+    here = {name: pins[name] for name, sound in zip(pinned, is_sound, strict=True) if sound}
     missing = [file for file in wanted if file.name not in here]
     if not missing:
         return _Plan(here, [])
