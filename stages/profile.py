@@ -222,7 +222,8 @@ def _pairs(arguments: Sequence[str]) -> dict[str, str]:
     for argument in arguments:
         if "=" not in argument:
             raise ParamsError(f"command line: an argument is NAME=VALUE, got {argument!r}; see --list")
-    return dict(argument.split("=", 1) for argument in arguments)
+    pairs = (argument.split("=", 1) for argument in arguments)
+    return {name: text.rstrip("/") or text for name, text in pairs}  # "${origin}/wikihow" brings its own slash
 
 
 def _rewritten(new: Mapping[str, Any]) -> str:

@@ -22,11 +22,15 @@ PULL = {
 
 def archive(n_bytes: int, seed: int = 0) -> bytes:
     """Bytes that look like a whole 7z archive, as its header counts them; the rest is random."""
-    header = b"7z\xbc\xaf\x27\x1c\0\4" + bytes(4) + (n_bytes - 32 - 20).to_bytes(8, "little") + (20).to_bytes(8, "little")
+    header = (
+        b"7z\xbc\xaf\x27\x1c\0\4" + bytes(4) + (n_bytes - 32 - 20).to_bytes(8, "little") + (20).to_bytes(8, "little")
+    )
     return header + bytes(4) + random.Random(seed).randbytes(n_bytes - 32)
 
 
-def write_params(origin: str, format_: str = "stack_exchange", only: list[str] | None = None, **changed: object) -> None:
+def write_params(
+    origin: str, format_: str = "stack_exchange", only: list[str] | None = None, **changed: object
+) -> None:
     source = {"format": format_, "origin": origin, **({"only": only} if only else {})}
     params = {"sources": {"mine": source}, "pull": {**PULL, **changed}, "miniature": {"seed": 0, "n_people": 200}}
     Path("params.yaml").write_text(json.dumps(params))
@@ -40,7 +44,9 @@ def make_project(root: Path) -> None:
 def pulled() -> dict[str, bytes]:
     """What lies in data/pull/mine, by name."""
     folder = Path("data/pull/mine")
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()
+    }
 
 
 def pins() -> str:

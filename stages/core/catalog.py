@@ -228,7 +228,7 @@ def _rows(text: str, columns: Collection[str], *, where: str) -> list[dict[str, 
     for row in rows:
         if None in row or None in row.values():
             raise InputError(
-                f"{where}: {row.get('file')}: must have as many cells as columns, got others; mend the line"
+                f"{where}: must have as many cells as columns, got other in {row['file']!r}; mend the line"
             )
         if not is_safe(row["file"]):
             raise InputError(f"{where}: must hold names of files below the origin, got {row['file']!r}; mend the line")

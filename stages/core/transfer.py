@@ -142,7 +142,7 @@ def pause_s(attempt: int) -> float:
 
 
 def wrong_kind(name: str, head: bytes) -> str | None:
-    """What a file is instead of what its name says, by its first bytes, of which 1,024 are enough and fewer may not tell.
+    """What a file is instead of what its name says, by its first bytes: 1,024 are enough, fewer may not tell.
 
     >>> wrong_kind("a.7z", b"<!doctype html>"), wrong_kind("a.csv", b"title,text")
     ('a web page', None)

@@ -16,6 +16,7 @@ class Request(NamedTuple):
     path: str
     range: str | None
     if_range: str | None
+    if_match: str | None
     authorization: str | None
 
 
@@ -52,7 +53,7 @@ class Handler(BaseHTTPRequestHandler):
     def _answer(self) -> None:
         files = self.server.files
         path = self.path.partition("?")[0]
-        headers = (self.headers.get(name) for name in ("Range", "If-Range", "Authorization"))
+        headers = (self.headers.get(name) for name in ("Range", "If-Range", "If-Match", "Authorization"))
         files.asked.append(Request(self.command, path, *headers))
         content = files.files.get(path)
         fault = files.heads.get(path) if self.command == "HEAD" else files.always.get(path)
@@ -74,6 +75,9 @@ class Handler(BaseHTTPRequestHandler):
     def serve(self, content: bytes, *, stop_at: int | None = None, etag: str | None = None) -> None:
         """As it should be; with `stop_at`, the connection is closed before that byte of the file."""
         etag = etag or etag_of(content)
+        if self.headers.get("If-Match", etag) != etag:
+            self.begin(412, {"Content-Length": "0"})
+            return
         given = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
         start = int(given[1]) if given and self.headers.get("If-Range", etag) == etag else 0
         headers = {"ETag": etag, "Accept-Ranges": "bytes"}
@@ -88,7 +92,7 @@ class Handler(BaseHTTPRequestHandler):
             self.wfile.flush()
         self.close_connection = stop_at is not None
 
-    def log_message(self, format: str, *args: object) -> None:
+    def log_message(self, *_: object) -> None:
         pass
 
 

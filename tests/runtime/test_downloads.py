@@ -18,7 +18,7 @@ from stages import pull
 from stages.core import transfer
 from stages.errors import InputError
 from stages.runtime import files
-from tests.downloading import archive, make_project, pins, pull_mine, pulled, sha256, write_params
+from tests.downloading import archive, make_project, pins, pull_mine, sha256, write_params
 from tests.runtime.file_server import (
     FileServer,
     answers,
@@ -157,7 +157,7 @@ def test_several_files_are_fetched_at_once_and_one_bar_counts_them(server):
     assert pull_mine() == started
 
 
-# ---------------------------------------------------------------------------------------------------- ends in a sentence
+# ------------------------------------------------------------------------------------------------- ends in a sentence
 
 
 @pytest.mark.parametrize(
@@ -176,7 +176,7 @@ def test_several_files_are_fetched_at_once_and_one_bar_counts_them(server):
         (answers(200, b""), r"must be whole, got an archive of 0 bytes|got an empty file|got no 7z file"),
         (answers(200, BEER, Content_Encoding="gzip"), r"sends the file packed \(gzip\) though asked not to"),
         (says_length(40_000), r"must be whole, got 40,000 of the 50,000 bytes that its header counts"),
-        (says_length(200_000_000), r"must have at most 100,000,000 bytes, got 200,000,000; raise `pull.max_file_bytes`"),
+        (says_length(200_000_000), r"must have at most 100,000,000 bytes, got 200,000,000; raise `pull"),
         (unframed(), r"must come with a length or a checksum, .* got neither; put a SHA256SUMS beside it"),
         (answers(302, Location=PATH), r"redirects more than 10 times; correct `origin`"),
         (answers(302, Location="http://[bad/"), r"cannot be asked"),
@@ -209,19 +209,17 @@ def test_a_body_that_never_ends_is_cut_off(server):
 
 def test_two_lengths_are_one_too_many(server):
     server.heads[PATH] = says_length(60_000)
-    server.files["/dumps/dumps_files.xml"] = (
-        f'<files><file name="{NAME}"><size>60000</size></file></files>'.encode()
-    )
+    server.files["/dumps/dumps_files.xml"] = f'<files><file name="{NAME}"><size>60000</size></file></files>'.encode()
     refused(r"must have 60,000 bytes by dumps_files\.xml, got 50,000; it is damaged or another file")
 
 
 @pytest.mark.parametrize(
     ("path", "listing", "match"),
     [
-        ("/dumps/SHA256SUMS", f"{'0' * 64}  ./{NAME}\n", rf"must have sha256 0+ by SHA256SUMS, got {sha256(BEER)}; it is d"),
+        ("/dumps/SHA256SUMS", f"{'0' * 64}  ./{NAME}\n", rf"must have sha256 0+ by SHA256SUMS, got {sha256(BEER)}"),
         ("/dumps/dumps_files.xml", f'<files><file name="{NAME}"><md5>{"1" * 32}</md5></file></files>',
          rf"must have md5 1+ by dumps_files\.xml, got {hashlib.md5(BEER).hexdigest()}"),
-        ("/dumps/dumps_files.xml", '<!DOCTYPE x [<!ENTITY a "aa">]><files>&a;</files>', r"must declare no document type"),
+        ("/dumps/dumps_files.xml", '<!DOCTYPE x [<!ENTITY a "aa">]><files>&a;</files>', r"must declare no document"),
     ],
 )  # fmt: skip
 def test_a_wrong_checksum_is_one_sentence(server, path, listing, match):
@@ -290,7 +288,7 @@ def test_nothing_listens(server):
     refused(r"^http://127\.0\.0\.1:9/dumps/beer\S+: cannot be fetched, it takes no connection \(4 attempts in a row\)")
 
 
-# ------------------------------------------------------------------------------------------------------------------ kills
+# --------------------------------------------------------------------------------------------------------------- kills
 
 
 @pytest.mark.slow
@@ -313,9 +311,8 @@ def test_a_killed_run_goes_on_from_the_byte_where_it_stopped(server):
 def test_two_runs_do_not_write_one_file(server):
     import fcntl
 
-    with pytest.raises(InputError):  # leaves a beginning
-        server.always[PATH] = drops(10)
-        pull.main("mine")
+    server.always[PATH] = drops(10)
+    refused("breaks the connection")  # and leaves a beginning
     (partial,) = (path for path in (files.CACHE / "downloads/partial").iterdir() if path.suffix != ".json")
     with partial.open("rb") as other:
         fcntl.flock(other, fcntl.LOCK_EX)
@@ -323,7 +320,7 @@ def test_two_runs_do_not_write_one_file(server):
 
 
 def test_a_damaged_beginning_is_not_believed(server):
-    server.faults[PATH] = [drops(20_000)] + [answers(403)]
+    server.faults[PATH] = [drops(20_000), answers(403)]
     refused("gives no access")
     (about,) = (files.CACHE / "downloads/partial").glob("*.json")
     about.write_text("{")
@@ -331,7 +328,7 @@ def test_a_damaged_beginning_is_not_believed(server):
     assert ranges(server)[-1] is None
 
 
-# ------------------------------------------------------------------------------------------------------------------- keys
+# ---------------------------------------------------------------------------------------------------------------- keys
 
 
 def test_keys_for_a_web_server_come_from_netrc_and_are_not_shown(server, monkeypatch, capfd):
