@@ -30,6 +30,7 @@ from stages.runtime.remotes import Answer, DroppedError, HopelessError, Remotes
 
 J = TypeVar("J")
 R = TypeVar("R")
+E = TypeVar("E")
 
 _MAX_LIST_BYTES = 64 * 2**20  # of a file of checksums
 _SLOWEST_BYTES_PER_S = 1024  # less than this over `timeout_s` is a stand-still
@@ -288,7 +289,7 @@ class Downloads:
         results: dict[int, R] = {}
         try:
             while len(results) < n_jobs:
-                event = events.get()
+                event = _next(events)
                 if isinstance(event, BaseException):
                     raise event
                 if isinstance(event, tuple):
@@ -311,6 +312,15 @@ class _Kept(NamedTuple):
 
 class _StoppedError(Exception):
     """Another file's fault ended the run."""
+
+
+def _next(events: queue.SimpleQueue[E]) -> E:
+    """Wait for an event. An interrupt may reach another thread, and this one sees it only when it wakes."""
+    while True:
+        try:
+            return events.get(timeout=0.2)
+        except queue.Empty:
+            continue
 
 
 def _told(error: Exception) -> Exception:

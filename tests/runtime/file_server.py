@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import re
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import NamedTuple
 
 
@@ -223,12 +225,17 @@ def chunked(*, stop_at: int | None = None, padding: int = 0) -> Fault:
 
 
 @contextmanager
-def serving() -> Iterator[FileServer]:
-    """Run a server for the length of a block."""
+def serving(*, certificate: Path | None = None) -> Iterator[FileServer]:
+    """Run a server for the length of a block; with a certificate and its key, one of https."""
     files = FileServer()
     with _Server(("127.0.0.1", 0), Handler) as server:
         server.files = files
         files.url = f"http://127.0.0.1:{server.server_address[1]}"
+        if certificate:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(certificate)
+            server.socket = context.wrap_socket(server.socket, server_side=True)
+            files.url = f"https://localhost:{server.server_address[1]}"
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         try:

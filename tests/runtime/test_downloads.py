@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime, timedelta
 from email.utils import formatdate
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -292,7 +293,10 @@ def test_nothing_listens(server):
 
 
 @pytest.mark.slow
-def test_a_killed_run_goes_on_from_the_byte_where_it_stopped(server):
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGKILL, -signal.SIGKILL), (signal.SIGINT, 130)])
+def test_a_killed_run_goes_on_from_the_byte_where_it_stopped(server, number, status):
+    """An interrupt does not wait for a server that stands still, either: it would for a minute."""
+    write_params(f"{server.url}/dumps", only=[NAME], timeout_s=60.0)
     server.faults[PATH] = [stalls(33_333)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     environment.pop("DVC_ROOT", None)
@@ -300,8 +304,8 @@ def test_a_killed_run_goes_on_from_the_byte_where_it_stopped(server):
     while sum(path.stat().st_size for path in Path(".cache").glob("downloads/partial/*") if not path.suffix) < 33_333:
         assert run.poll() is None
         time.sleep(0.01)
-    os.kill(run.pid, signal.SIGKILL)
-    run.wait()
+    os.kill(run.pid, number)
+    assert run.wait(timeout=30) == status
     assert not Path("data/pull").exists()
     assert pull_mine() == {NAME: BEER}
     assert ranges(server) == [None, "bytes=33333-"]
@@ -353,3 +357,53 @@ def test_a_signed_redirect_is_not_shown(server, capfd):
     assert "abcdef" not in told
     assert "abcdef" not in "".join(capfd.readouterr())
     assert not [path for path in Path().rglob("*") if path.is_file() and b"abcdef" in path.read_bytes()]
+
+
+# ------------------------------------------------------------------------------------------------------------------ TLS
+
+
+@pytest.mark.parametrize(
+    ("is_trusted", "fault", "match"),
+    [
+        (True, None, None),
+        (False, None, r"^https://localhost:\d+/dumps/beer\S+: shows a certificate that is not trusted here; correct"),
+        (True, answers(302, Location="http://127.0.0.1:9/x"), r"it takes no connection|redirects from https"),
+        (True, "to plain", r"redirects from https to an address without it; correct `origin`"),
+    ],
+)
+def test_https_is_trusted_or_refused_and_never_left(server, tmp_path, monkeypatch, is_trusted, fault, match):
+    certificate = make_certificate(tmp_path)
+    if is_trusted:
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
+    with serving(certificate=certificate) as secure:
+        secure.files[PATH] = BEER
+        if fault:
+            secure.heads[PATH] = answers(405)
+            secure.always[PATH] = answers(302, Location=f"{server.url}{PATH}") if fault == "to plain" else fault
+        write_params(f"{secure.url}/dumps", only=[NAME])
+        if match:
+            refused(match)
+        else:
+            assert pull_mine() == {NAME: BEER}
+
+
+def make_certificate(folder: Path) -> Path:
+    """A key and its own certificate for localhost, in one file."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
+    now = datetime.now(UTC)
+    builder = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+    builder = builder.not_valid_before(now - timedelta(days=1)).not_valid_after(now + timedelta(days=1))
+    builder = builder.add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+    builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+    pem = builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+    secret = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    path = folder / "localhost.pem"
+    path.write_bytes(secret + pem)
+    return path
