@@ -22,7 +22,7 @@ FORMATS = ("stack_exchange", "wikihow", "reddit", "natural_instructions", "autho
 PARAMS = """
 miniature: {seed: 0, n_people: 300}
 sources: {%s}
-pull: {max_file_bytes: 100000000}
+pull: {max_file_bytes: 100000000, max_total_bytes: 1, concurrency: 1, timeout_s: 1.0, max_attempts: 1}
 extract: {default_group: null, max_post_chars: 200000, max_expansion: 200}
 """
 

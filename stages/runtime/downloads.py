@@ -13,7 +13,6 @@ What came until then is kept, also after a kill: the next run goes on from there
 
 from __future__ import annotations
 
-import queue
 import secrets
 import threading
 import time
@@ -23,14 +22,13 @@ from typing import NamedTuple, TypeVar
 from stages.core import transfer
 from stages.core.catalog import ALGORITHMS, Known
 from stages.core.transfer import Again, Append, Refused, Step, Whole
-from stages.errors import InputError, LimaError
-from stages.runtime.files import first_line
+from stages.errors import InputError
 from stages.runtime.kept_files import KeptFiles, Partial, checksums
 from stages.runtime.remotes import Answer, DroppedError, HopelessError, Remotes
+from stages.runtime.side_by_side import StoppedError, side_by_side
 
 J = TypeVar("J")
 R = TypeVar("R")
-E = TypeVar("E")
 
 _MAX_LIST_BYTES = 64 * 2**20  # of a file of checksums
 _SLOWEST_BYTES_PER_S = 1024  # less than this over `timeout_s` is a stand-still
@@ -177,7 +175,7 @@ class Downloads:
         since, n_before = time.monotonic(), partial.n_bytes
         for piece in answer.pieces:
             if self.stopped.is_set():
-                raise _StoppedError
+                raise StoppedError
             if time.monotonic() - since > self.timeout_s:
                 if partial.n_bytes - n_before < _SLOWEST_BYTES_PER_S * self.timeout_s:
                     return Again("it stands still")
@@ -232,7 +230,7 @@ class Downloads:
 
     def _attempted(self, ask: Callable[[], Step]) -> Step:
         if self.stopped.is_set():
-            raise _StoppedError
+            raise StoppedError
         try:
             return ask()
         except DroppedError as error:
@@ -257,79 +255,12 @@ class Downloads:
     def side_by_side(
         self, jobs: Iterable[J], work: Callable[[J, Callable[[int], None]], R], *, advance: Callable[[int], object]
     ) -> list[R]:
-        """Do `work(job, report)` for each job with `concurrency` threads; results in the order of jobs.
-
-        The first fault stops all, and is raised when they have stopped. An interrupt does not wait for them.
-
-        Args:
-            jobs: what to do.
-            work: how; it tells `report` how many bytes came.
-            advance: is called with those in this thread, or with 0 for a finished job.
-        """
-        todo: queue.SimpleQueue[tuple[int, J]] = queue.SimpleQueue()
-        for numbered in enumerate(jobs):
-            todo.put(numbered)
-        n_jobs = todo.qsize()
-        events: queue.SimpleQueue[int | tuple[int, R] | BaseException] = queue.SimpleQueue()
-
-        def run() -> None:
-            while not self.stopped.is_set():
-                try:
-                    number, job = todo.get_nowait()
-                    events.put((number, work(job, events.put)))
-                except queue.Empty:
-                    return
-                except BaseException as error:  # handed to the main thread
-                    events.put(error)
-                    return
-
-        threads = [threading.Thread(target=run, daemon=True) for _ in range(min(self.concurrency, n_jobs))]
-        for thread in threads:
-            thread.start()
-        results: dict[int, R] = {}
-        try:
-            while len(results) < n_jobs:
-                event = _next(events)
-                if isinstance(event, BaseException):
-                    raise event
-                if isinstance(event, tuple):
-                    results[event[0]] = event[1]
-                advance(0 if isinstance(event, tuple) else event)
-        except Exception as error:
-            self.stopped.set()
-            for thread in threads:
-                thread.join()
-            raise _told(error) from None
-        except BaseException:
-            self.stopped.set()
-            raise
-        return [results[number] for number in range(n_jobs)]
+        """Do `work` for each job, as many at a time as may be; see stages.runtime.side_by_side."""
+        return side_by_side(jobs, work, n_threads=self.concurrency, stopped=self.stopped, advance=advance)
 
 
 class _Kept(NamedTuple):
     sha256: str
-
-
-class _StoppedError(Exception):
-    """Another file's fault ended the run."""
-
-
-def _next(events: queue.SimpleQueue[E]) -> E:
-    """Wait for an event. An interrupt may reach another thread, and this one sees it only when it wakes."""
-    while True:
-        try:
-            return events.get(timeout=0.2)
-        except queue.Empty:
-            continue
-
-
-def _told(error: Exception) -> Exception:
-    if isinstance(error, OSError) and not isinstance(error, LimaError):
-        where = error.filename or ".cache/downloads"
-        return InputError(
-            f"{where}: cannot be written, {first_line(error.strerror or error)}; free space or mend rights"
-        )
-    return error
 
 
 def _jitter(low: float, high: float) -> float:
