@@ -75,14 +75,16 @@ def _plan(asked: Asked, downloads: Downloads, by_hand: Callable[[str], str]) -> 
         return _Plan(here, [])
     there = _looked_at(asked, missing, downloads)
     published = _published(asked.address, downloads)
+    wanted = without_substitutes(missing, there, is_final=True)
+    if absent := [file.name for file in wanted if file.name not in there]:
+        more = f", nor are {len(absent) - 1} others of {len(wanted)}" if absent[1:] else ""
+        raise InputError(
+            f"{joined(asked.address, absent[0])}: no such file{more}; correct `origin`, leave out what is not there by "
+            f"`sources.{asked.source}.only`, or put it there{by_hand(absent[0])}"
+        )
     todo: list[tuple[Job, Found]] = []
-    for file in without_substitutes(missing, there, is_final=True):
+    for file in wanted:
         address = joined(asked.address, file.name)
-        if file.name not in there:
-            raise InputError(
-                f"{address}: no such file; correct `origin`, leave it out by `sources.{asked.source}.only`, or put it "
-                f"there{by_hand(file.name)}"
-            )
         job = _job(asked, address, file, published)
         seen = kept.seen(address)
         is_same = seen and seen.validator and Found(seen.n_bytes, seen.validator) == there[file.name]

@@ -196,7 +196,7 @@ def test_stack_overflow_is_one_archive_or_split_by_table(server):
     server.files = {f"/dumps/{posts}": split[posts]}
     shutil.rmtree("data/pins")
     refused(
-        rf"/dumps/{comments}: no such file; correct `origin`, leave it out by `sources\.mine\.only`, or put it there"
+        rf"/dumps/{comments}: no such file, nor are 1 others of 3; correct `origin`, leave out what is not there by"
     )
     write_params(f"{server.url}/dumps", only=["stackoverflow.com*", f"!{users}", f"!{comments}"])
     assert pull_mine() == {posts: split[posts]}

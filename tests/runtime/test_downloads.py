@@ -11,14 +11,20 @@ import time
 from datetime import UTC, datetime, timedelta
 from email.utils import formatdate
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from stages import pull
 from stages.core import transfer
+from stages.core.catalog import Known
 from stages.errors import InputError
 from stages.runtime import files
+from stages.runtime.downloads import Downloads, Job
+from stages.runtime.kept_files import KeptFiles
 from tests.downloading import archive, make_project, pins, pull_mine, sha256, write_params
 from tests.runtime.file_server import (
     FileServer,
@@ -163,6 +169,35 @@ def test_several_files_are_fetched_at_once_and_one_bar_counts_them(server):
     server.always = {f"/dumps/{name}": waits for name in names}
     write_params(f"{server.url}/dumps", only=names)
     assert pull_mine() == started
+
+
+FAULTS = st.one_of(
+    st.integers(0, 5_000).map(drops),
+    st.integers(0, 5_000).map(lambda at: ignores_range(stop_at=at)),
+    st.integers(0, 5_000).map(lambda at: chunked(stop_at=at)),
+    st.sampled_from(
+        [answers(503), answers(429, Retry_After="0"), answers(416), answers(412), ignores_range(), chunked()]
+    ),
+)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(FAULTS, max_size=6), st.booleans())
+def test_any_row_of_passing_faults_ends_in_the_same_bytes(server, faults, is_killed):
+    content = archive(5_000, seed=3)
+    server.files[PATH], server.faults[PATH] = content, list(faults)
+    job = Job(NAME, f"{server.url}{PATH}", Known("", None, {}), "", is_pinned=False)
+    with TemporaryDirectory() as folder:
+        kept = KeptFiles(Path(folder))
+        if is_killed:  # what a run left that was killed within its first piece
+            with kept.partial(job.address) as beginning:
+                beginning.begin(0, etag_of(content))
+                beginning.write(content[:7])
+        downloads = Downloads(kept, concurrency=1, timeout_s=5.0, max_attempts=9, max_file_bytes=10**6)
+        n_bytes: list[int] = []
+        assert downloads.fetch(job, n_bytes.append) == sha256(content)
+        assert kept.path(sha256(content)).read_bytes() == content
+        assert sum(n_bytes) == 5_000  # what the bar shows
 
 
 # ------------------------------------------------------------------------------------------------- ends in a sentence
