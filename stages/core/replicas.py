@@ -1,8 +1,8 @@
 """replicas: a batch shared out over the threads of one process, each with the model to itself.
 
-PyTorch's own threads split every single operation and meet after each one. A small model has many small operations, so
-they mostly wait, and on a busy machine they wait for a core that others hold. Here each thread runs the whole forward and
-backward pass of its rows on one core, and all meet once a step (synchronous data parallelism).
+PyTorch's own threads split every single operation and meet after each one. A small model has many small operations,
+so they mostly wait, and on a busy machine they wait for a core that others hold. Here each thread runs the whole
+forward and backward pass of its rows on one core, and all meet once a step (synchronous data parallelism).
 """
 
 import copy

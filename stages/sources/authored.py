@@ -1,8 +1,8 @@
 """authored: read examples and prompts that were written for this project.
 
-train.jsonl holds examples, dialogues.jsonl longer ones in a group of their own; dev.jsonl and test.jsonl hold prompts, in
-whose split they stay. One JSON object a line, with `id`, `topic` and `messages`; the checks are strict, for whoever wrote
-a line can mend it. The domain is the topic.
+train.jsonl holds examples, dialogues.jsonl longer ones in a group of their own; dev.jsonl and test.jsonl hold
+prompts, in whose split they stay. One JSON object a line, with `id`, `topic` and `messages`; the checks are strict,
+for whoever wrote a line can mend it. The domain is the topic.
 
 LIMA s2.2: two groups of authors, 200 training examples, 50 dev and 230 test prompts; 13 and 30 of them unsafe.
 """
