@@ -149,24 +149,25 @@ def pretrain(world: World, params: Pretrain, out: Path) -> None:
 def _train(model: Any, stream: Iterator[list[int]], params: Pretrain) -> None:  # noqa: ANN401
     import torch
 
+    from stages.core.replicas import Replicas
+
     device = "cuda" if torch.cuda.is_available() else "cpu"
+    n_threads = min(torch.get_num_threads(), params.batch_size) if device == "cpu" else 1
     model.to(device).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=params.lr, betas=(0.9, 0.95), weight_decay=0.05, fused=True)
-    with bar(desc="pretrain", total=params.n_steps, unit="step") as shown:
+    with bar(desc="pretrain", total=params.n_steps, unit="step") as shown, Replicas(model, n_threads) as replicas:
         for step in range(params.n_steps):
-            # (batch_size, context_tokens)
-            inputs = torch.tensor(list(islice(stream, params.batch_size)), device=device)
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(step, peak=params.lr, n_steps=params.n_steps)
-            loss = model(input_ids=inputs, labels=inputs, use_cache=False).loss
-            loss.backward()
+            # (batch_size, context_tokens)
+            loss = replicas.backward(torch.tensor(list(islice(stream, params.batch_size)), device=device))
+            if not math.isfinite(loss):
+                raise InputError(f"base.pretrain: the loss of step {step + 1} is {loss}; lower base.pretrain.lr")
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             if step % 50 == 0:
-                shown.set_postfix(loss=f"{loss.item():.3f}")
-            if not math.isfinite(loss.item()):
-                raise InputError(f"base.pretrain: the loss of step {step + 1} is {loss.item()}; lower base.pretrain.lr")
+                shown.set_postfix(loss=f"{loss:.3f}")
             shown.update()
 
 

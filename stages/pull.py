@@ -88,14 +88,28 @@ def main(source: str) -> None:
     elif is_address(upstream.origin):
         _download(source, upstream, params, target)
     else:
-        _copy(upstream, params, target)
+        _copy(source, upstream, params, target)
 
 
 # --- a folder ----------------------------------------------------------------------------------------------------
 
 
-def raw_files(origin: Path, format: Format, params: Params, only: Sequence[str] | None = None) -> list[PurePath]:  # noqa: A002
+def raw_files(
+    origin: Path,
+    format: Format,  # noqa: A002
+    params: Params,
+    only: Sequence[str] | None = None,
+    *,
+    source: str = "*",
+) -> list[PurePath]:
     """List the files of a folder that a format knows and `only` wants, relative to it and sorted.
+
+    Args:
+        origin: the folder.
+        format: which files are raw ones.
+        params: how large they may be.
+        only: patterns of names; None: all.
+        source: key of the source, for errors.
 
     Raises:
         InputError: the folder is missing or holds none, or a file is too large, irregular or behind a linked folder.
@@ -119,17 +133,17 @@ def raw_files(origin: Path, format: Format, params: Params, only: Sequence[str] 
             f"{origin}: format {format} needs {' or '.join(FILES[format])}, got no such file; "
             f"correct `origin` or `format` in params.yaml{_by_hand(format, to=str(origin))}"
         )
-    wanted = set(_wanted([name.as_posix() for name in found], only, where=str(origin)))
+    wanted = set(_wanted([name.as_posix() for name in found], only, where=str(origin), source=source))
     kept = [name for name in found if name.as_posix() in wanted]
     for name in kept:
         _check(origin / name, params.max_file_bytes)
     return sorted(kept)
 
 
-def _copy(upstream: Source, params: Params, target: Path) -> None:
+def _copy(source: str, upstream: Source, params: Params, target: Path) -> None:
     try:
         origin = Path(upstream.origin).expanduser()
-        names = raw_files(origin, upstream.format, params, upstream.only)
+        names = raw_files(origin, upstream.format, params, upstream.only, source=source)
     except (OSError, RuntimeError) as error:
         raise InputError(
             f"{upstream.origin}: cannot be read, {first_line(error)}; correct `origin` in params.yaml or mend rights"
@@ -163,7 +177,7 @@ def _refuse(error: OSError) -> None:
 
 
 def _download(source: str, upstream: Source, params: Params, target: Path) -> None:
-    wanted = _listed(upstream.format, upstream.only)
+    wanted = _listed(source, upstream)
     pins_path = PINS / f"{source}.csv"
     pins = read_pins(pins_path.read_text(encoding="utf-8"), where=str(pins_path)) if pins_path.is_file() else {}
     downloads = Downloads(
@@ -187,19 +201,20 @@ def _download(source: str, upstream: Source, params: Params, target: Path) -> No
     write_text(pins_path, written_pins({**found, **pins}))
 
 
-def _listed(format: Format, only: Sequence[str] | None) -> list[Listed]:  # noqa: A002
+def _listed(source: str, upstream: Source) -> list[Listed]:
     """The files of the catalog that `only` wants, and what it names beside them."""
-    path = CATALOG / f"{format}.csv"
-    catalog = _catalog(format)
+    path = CATALOG / f"{upstream.format}.csv"
+    catalog = _catalog(upstream.format)
     names = [file.name for file in catalog]
-    more = [name for name in only or () if not re.search(r"[*?[\]!]", name) and name not in names]
+    more = [name for name in upstream.only or () if not re.search(r"[*?[\]!]", name) and name not in names]
     for name in more:
-        if not is_safe(name) or not is_raw_file(PurePath(name), format):
+        if not is_safe(name) or not is_raw_file(PurePath(name), upstream.format):
+            known = " or ".join(FILES[upstream.format])
             raise ParamsError(
-                f"params.yaml: only: must name files of format {format} ({' or '.join(FILES[format])}), got {name!r}; "
-                f"see {path}"
+                f"params.yaml: sources.{source}.only: must name files of format {upstream.format} ({known}), got "
+                f"{name!r}; see {path}"
             )
-    wanted = set(_wanted([*names, *more], only, where=str(path)))
+    wanted = set(_wanted([*names, *more], upstream.only, where=str(path), source=source))
     return [file for file in [*catalog, *(Listed(name, "", {}, "", "") for name in more)] if file.name in wanted]
 
 
@@ -213,13 +228,13 @@ def _catalog(format: Format) -> list[Listed]:  # noqa: A002
     return read_catalog(path.read_text(encoding="utf-8"), where=str(path))
 
 
-def _wanted(names: Sequence[str], only: Sequence[str] | None, *, where: str) -> list[str]:
+def _wanted(names: Sequence[str], only: Sequence[str] | None, *, where: str, source: str) -> list[str]:
     idle = idle_patterns(names, only)
     wanted = selected(names, only)
     if idle or not wanted:
         raise ParamsError(
-            f"params.yaml: only: must fit files of {where}, got {idle or list(only or ())!r}, which fit none; "
-            f"correct it, there are {', '.join(names[:5])}{', ...' if len(names) > 5 else ''}"
+            f"params.yaml: sources.{source}.only: must fit files of {where}, got {idle or list(only or ())!r}, which "
+            f"fit none; correct it, there are {', '.join(names[:5])}{', ...' if len(names) > 5 else ''}"
         )
     return wanted
 

@@ -20,7 +20,7 @@ FILES: dict[Format, tuple[str, ...]] = {
     "wikihow": ("*.csv",),
     "reddit": ("*.zst", "*.csv"),
     "natural_instructions": ("task*.json",),
-    "authored": ("train.jsonl", "dev.jsonl", "test.jsonl"),
+    "authored": ("train.jsonl", "dialogues.jsonl", "dev.jsonl", "test.jsonl"),
 }
 
 

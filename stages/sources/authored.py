@@ -1,7 +1,8 @@
 """authored: read examples and prompts that were written for this project.
 
-train.jsonl holds examples; dev.jsonl and test.jsonl hold prompts, in whose split they stay. One JSON object a line,
-with `id`, `topic` and `messages`; the checks are strict, for whoever wrote a line can mend it. The domain is the topic.
+train.jsonl holds examples, dialogues.jsonl longer ones in a group of their own; dev.jsonl and test.jsonl hold
+prompts, in whose split they stay. One JSON object a line, with `id`, `topic` and `messages`; the checks are strict,
+for whoever wrote a line can mend it. The domain is the topic.
 
 LIMA s2.2: two groups of authors, 200 training examples, 50 dev and 230 test prompts; 13 and 30 of them unsafe.
 """
@@ -20,7 +21,8 @@ from stages.errors import InputError
 from stages.runtime.lines import json_rows
 
 UNIT = "lines"
-GROUP = "authored"
+GROUPS = {"train": "authored", "dialogues": "authored_dialogue", "dev": "authored", "test": "authored"}  # by file
+PROMPTS = ("dev", "test")  # files of prompts without an answer
 
 
 class Message(Section):
@@ -33,7 +35,7 @@ class Message(Section):
 class Line(Section):
     """One line of a file."""
 
-    id: str = Field(min_length=1)  # unique among the three files
+    id: str = Field(min_length=1)  # unique among the four files
     topic: str = Field(min_length=1)  # what it is about: the domain
     messages: list[Message] = Field(min_length=1)  # in turn, beginning with the user
     references: list[str] | None = None  # of a prompt: answers that count as right
@@ -58,7 +60,7 @@ def read(folder: Path, *, source: str, tally: Tally) -> Iterator[Candidate | Pro
         InputError: a line breaks a rule; the message names file, line, rule and value.
     """
     first_seen: dict[str, str] = {}
-    for split in ("train", "dev", "test"):
+    for split in GROUPS:
         for path in sorted(folder.rglob(f"{split}.jsonl")):
             with path.open("rb") as file:
                 for number, row in json_rows(file, path):
@@ -84,11 +86,11 @@ def _checked(where: str, row: dict[str, object], split: str) -> Line:
     if [message.role for message in line.messages] != expected:
         roles = ", ".join(message.role for message in line.messages)
         raise InputError(f"{where}: messages must alternate and begin with the user, got {roles}; mend the line")
-    last = "assistant" if split == "train" else "user"
+    last = "user" if split in PROMPTS else "assistant"
     if expected[-1] != last:
         raise InputError(f"{where}: messages of {split} must end with the {last}, got {expected[-1]}; mend the line")
-    if split == "train" and line.references is not None:
-        raise InputError(f"{where}: references must stand with prompts only, got some in train; remove them")
+    if split not in PROMPTS and line.references is not None:
+        raise InputError(f"{where}: references must stand with prompts only, got some in {split}; remove them")
     if line.malicious and not line.safety:
         raise InputError(f"{where}: malicious must come with safety, got {line.safety}; set safety to true")
     return line
@@ -96,12 +98,12 @@ def _checked(where: str, row: dict[str, object], split: str) -> Line:
 
 def _row(line: Line, source: str, split: str) -> Candidate | Prompt:
     messages = [{"role": turn.role, "content": turn.content} for turn in line.messages]
-    if split == "train":
+    if split not in PROMPTS:
         return Candidate(
             id=f"{source}:{line.id}",
             source=source,
             domain=line.topic,
-            group=GROUP,
+            group=GROUPS[split],
             score=None,
             messages=messages,
             url=line.url,
@@ -113,7 +115,7 @@ def _row(line: Line, source: str, split: str) -> Candidate | Prompt:
         id=f"{source}:{line.id}",
         split=split,
         source=source,
-        group=GROUP,
+        group=GROUPS[split],
         domain=line.topic,
         messages=messages,
         references=line.references,

@@ -80,3 +80,15 @@ def test_text_that_no_utf8_file_can_hold_becomes_storable(tmp_path):
     (row,) = rows(tmp_path)
     assert (row.id, row.author, row.references) == ("a:\ufffd", "\ufffd", ["\ufffd"])
     assert row.messages[0]["content"] == "\ufffd"
+
+
+def test_dialogues_are_examples_of_a_group_of_their_own(tmp_path):
+    put(tmp_path, "dialogues", line("d", [ASK, REPLY, ASK, REPLY]))
+    (row,) = rows(tmp_path)
+    assert (type(row), row.id, row.group, len(row.messages)) == (Candidate, "a:d", "authored_dialogue", 4)
+
+
+def test_a_dialogue_ends_with_the_assistant(tmp_path):
+    put(tmp_path, "dialogues", line("d", [ASK, REPLY, ASK]))
+    with pytest.raises(InputError, match="messages of dialogues must end with the assistant, got user"):
+        rows(tmp_path)
