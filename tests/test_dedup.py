@@ -1,18 +1,26 @@
 from __future__ import annotations
 
+import io
 import json
+import os
 import random
+import shutil
+import subprocess
+import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import polars as pl
 import pytest
 
 from stages import dedup
-from stages.dedup import Params, Result, run
+from stages.core.kernels import PLAIN
+from stages.core.known import Findings, blank_findings
+from stages.dedup import Means, Params
+from stages.errors import InputError
 from stages.runtime.files import read_table, write_table
 from stages.schema import DEDUP_DROPPED, EXAMPLE, PROMPT
-from tests.curation import examples, prompts, row, section, turns
+from tests.curation import ROOT, examples, prompts, row, section, turns
 
 MINIATURE: Params = section("dedup", Params)
 NONE = examples()
@@ -26,8 +34,25 @@ def params(**changes: Any) -> Params:
     return Params.model_validate({**MINIATURE.model_dump(), **changes})
 
 
+class Result(NamedTuple):
+    """As `stages.dedup.Result`, with frames."""
+
+    kept: pl.DataFrame
+    unfiltered: pl.DataFrame
+    dropped: pl.DataFrame
+    metrics: dict[str, Any]
+    findings: Findings
+    n_sketched: int
+
+
+def run(kept: pl.DataFrame, unfiltered: pl.DataFrame, asked: pl.DataFrame, known: Findings | None = None) -> Result:
+    means = Means(PLAIN, known or blank_findings(0, params().n_permutations), io.BytesIO())
+    found = dedup.run(kept.lazy(), unfiltered.lazy(), asked, params(), means)
+    return Result(found.kept.collect(), found.unfiltered.collect(), *found[2:])
+
+
 def deduped(*rows: dict[str, Any], unfiltered: pl.DataFrame = NONE, asked: tuple[str, ...] = (TEST_PROMPT,)) -> Result:
-    return run(examples(*rows), unfiltered, prompts(*asked), params())
+    return run(examples(*rows), unfiltered, prompts(*asked))
 
 
 def told(result: Result) -> list[tuple[Any, ...]]:
@@ -164,22 +189,137 @@ def test_the_result_does_not_depend_on_the_order_of_rows() -> None:
 
 
 def test_no_rows_give_no_rows() -> None:
-    found = run(NONE, NONE, prompts(), params())
+    found = run(NONE, NONE, prompts())
     assert dict(found.kept.schema) == dict(found.unfiltered.schema) == EXAMPLE
     assert dict(found.dropped.schema) == DEDUP_DROPPED
     assert found.metrics["n_in"] == len(found.dropped) == 0
 
 
-def test_the_command_reads_and_writes_its_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def set_up(folder: Path, kept: pl.DataFrame, unfiltered: pl.DataFrame = NONE) -> None:
+    """Put the files there that the command reads."""
+    (folder / "params.yaml").write_text(json.dumps({"dedup": params().model_dump()}))
+    write_table(folder / "data/quality/kept.parquet", kept, EXAMPLE)
+    write_table(folder / "data/quality/unfiltered.parquet", unfiltered, EXAMPLE)
+    write_table(folder / "data/prompts/dev.parquet", prompts(), PROMPT)
+    write_table(folder / "data/prompts/test.parquet", prompts(TEST_PROMPT), PROMPT)
+
+
+def outs(folder: Path) -> dict[str, bytes]:
+    paths = [*(folder / "data/dedup").iterdir(), folder / "metrics/dedup.json"]
+    return {path.name: path.read_bytes() for path in paths}
+
+
+LIMA_TEST = ROOT.parent / "shared/data/lima/test.jsonl"
+
+
+@pytest.mark.skipif(not LIMA_TEST.exists(), reason="needs ../shared/data")
+def test_copies_of_limas_test_prompts_are_dropped_from_prompts_and_responses() -> None:
+    asked = [json.loads(line)["conversations"][0] for line in LIMA_TEST.read_text(encoding="utf-8").splitlines()]
+    asked = [prompt for prompt in asked if len(prompt.split()) >= 10]
+
+    def nine_of_ten(text: str) -> str:
+        words = text.split()
+        return " ".join(words[: len(words) - len(words) // 10])
+
+    copies = {"plain": str, "cased": str.swapcase, "marked": lambda text: text.replace(" ", " , "), "cut": nine_of_ten}
+    planted = [
+        row(f"lima:{name}-{side}-{i:03d}", **cells)
+        for name, copy in copies.items()
+        for i, prompt in enumerate(asked)
+        for side, cells in {
+            "prompt": {"prompt": copy(prompt), "response": f"Answer {i} {name}."},
+            "response": {"prompt": f"Question {i} {name}?", "response": f"You ask: {copy(prompt)} I say {i} {name}."},
+        }.items()
+    ]
+    found = deduped(*planted, *noisy(300), asked=tuple(asked))
+    leaked = found.dropped.filter(pl.col("rule") != "near_duplicate")
+    assert len(planted) > 1500
+    assert leaked.filter(pl.col("id").str.starts_with("lima:")).height >= len(planted) - 4
+    assert leaked.filter(~pl.col("id").str.starts_with("lima:")).is_empty()
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    Path("params.yaml").write_text(json.dumps({"dedup": params().model_dump()}))
+    monkeypatch.setattr(dedup, "CACHE", tmp_path / ".cache")
+    return tmp_path
+
+
+def test_the_command_reads_and_writes_its_tables(folder: Path) -> None:
     rows = examples(*noisy(60))
-    for name in ("kept", "unfiltered"):
-        write_table(Path(f"data/quality/{name}.parquet"), rows, EXAMPLE)
-    write_table(Path("data/prompts/dev.parquet"), prompts(), PROMPT)
-    write_table(Path("data/prompts/test.parquet"), prompts(TEST_PROMPT), PROMPT)
+    set_up(folder, rows, rows)
     dedup.main()
-    expected = run(rows, rows, prompts(TEST_PROMPT), params())
+    expected = run(rows, rows, prompts(TEST_PROMPT))
     for name, schema in (("kept", EXAMPLE), ("unfiltered", EXAMPLE), ("dropped", DEDUP_DROPPED)):
         assert read_table(Path(f"data/dedup/{name}.parquet"), schema).equals(getattr(expected, name))
     assert json.loads(Path("metrics/dedup.json").read_text()) == expected.metrics
+
+
+def test_one_source_more_sketches_only_that_source(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = examples(*noisy(90))
+    set_up(folder, rows.filter(pl.col("source") != "b"))
+    dedup.main()
+    set_up(folder, rows)
+    dedup.main()
+    dedup.main()
+    assert [line.split(";")[0] for line in capsys.readouterr().out.splitlines()] == [
+        "sketched 60 of 60 rows", "sketched 30 of 90 rows", "sketched 0 of 90 rows"
+    ]  # fmt: skip
+    warm = outs(folder)
+    shutil.rmtree(folder / ".cache")
+    dedup.main()
+    assert outs(folder) == warm
+
+
+def test_a_changed_row_is_sketched_again_and_no_other(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = noisy(90)
+    set_up(folder, examples(*rows))
+    dedup.main()
+    rows[7]["messages"] = turns("Question?", LONG)
+    set_up(folder, examples(*rows))
+    dedup.main()
+    assert "sketched 1 of 90 rows" in capsys.readouterr().out
+
+
+def test_damaged_findings_are_made_anew(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    set_up(folder, examples(*noisy(90)))
+    dedup.main()
+    good = outs(folder)
+    for path in (folder / ".cache/dedup").iterdir():
+        path.write_bytes(path.read_bytes()[:-40] + b"poison" + path.read_bytes()[-34:])
+    dedup.main()
+    assert "sketched 90 of 90 rows" in capsys.readouterr().out.splitlines()[-1]
+    assert outs(folder) == good
+
+
+def test_nothing_but_findings_is_left_in_the_cache(folder: Path) -> None:
+    set_up(folder, examples(*noisy(90)))
+    dedup.main()
+    assert {path.suffix for path in (folder / ".cache").rglob("*") if path.is_file()} == {".findings"}
+
+
+def test_a_table_that_is_damaged_inside_is_blamed(folder: Path) -> None:
+    set_up(folder, examples(*noisy(90)))
+    path = folder / "data/quality/kept.parquet"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:100] + bytes(len(whole) // 2) + whole[100 + len(whole) // 2 :])
+    with pytest.raises(InputError, match=r"data/quality/.*kept.*parquet: not readable parquet .*; `dvc repro` makes"):
+        dedup.main()
+
+
+@pytest.mark.slow
+def test_the_bytes_do_not_depend_on_threads_kernels_or_batches(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = examples(*noisy(3000)).sort("id")
+    set_up(folder, rows, rows.head(500))
+    found = []
+    for n_threads, batch_rows, many_rows in ((2, 1000, 10**9), (1, 170, 0), (3, 97, 0)):
+        monkeypatch.setattr("stages.runtime.parallel.n_cores", lambda n=n_threads: n)
+        monkeypatch.setattr(dedup, "_BATCH_ROWS", batch_rows)
+        monkeypatch.setattr(dedup, "_MANY_ROWS", many_rows)
+        shutil.rmtree(folder / ".cache", ignore_errors=True)
+        dedup.main()
+        found.append(outs(folder))
+    environment = {**os.environ, "POLARS_MAX_THREADS": "1", "PYTHONPATH": str(ROOT), "DVC_ROOT": str(folder)}
+    shutil.rmtree(folder / ".cache")
+    subprocess.run([sys.executable, "-m", "stages.dedup"], env=environment, check=True)
+    assert [outs(folder)] * 3 == found

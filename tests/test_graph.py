@@ -278,7 +278,7 @@ def test_every_file_beside_the_code_is_a_dep_of_a_stage() -> None:
     files = {
         file.relative_to(ROOT).as_posix()
         for file in (ROOT / "stages").rglob("*")
-        if file.is_file() and file.suffix not in (".py", ".pyc")
+        if file.is_file() and file.suffix != ".py" and file.parent.name != "__pycache__"
     }
     assert files - deps == set()
 

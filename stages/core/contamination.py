@@ -17,14 +17,15 @@ from math import ceil, floor
 from typing import NamedTuple
 
 import numpy as np
-import polars as pl
 from pydantic import Field
 
+from stages.core.dialogues import Dialogues, Mask
+from stages.core.kernels import Kernels
 from stages.core.section import Section
-from stages.core.words import I64, U64, chunks, hash_grams, hash_words, normalise
+from stages.core.words import BASE, I64, U64, Words, hash_grams, hash_words, mix, normalise
 
 SEED_WORDS = 4
-_TABLE_BITS = 20  # of the first sieve: one byte a slot, small enough for a core's cache
+_SIEVE_BITS = 20  # of a slot's number, a byte each: half full at 700,000 words of prompts
 
 
 class Contamination(Section):
@@ -47,97 +48,114 @@ class Leak(NamedTuple):
     span: str  # the row's words from the first that is shared to the last
 
 
-class _Prompts(NamedTuple):
+class Guard(NamedTuple):
     """The prompts as they are looked for."""
 
+    limits: Contamination
+    numbers: dict[str, int]  # of the prompts that have words, normalised; the first of equals
+    marks: U64  # of these: length, first and last word in one number, ascending
     words: list[list[str]]
     required: I64  # (n_prompts,) seeds that a row must share to be measured
+    sieve: Mask  # (2^k,) by the highest bits of the seeds
     seeds: U64  # distinct, ascending
     postings: I64  # prompts * 2^32 + position of each seed, grouped by seed
     cuts: I64  # (n_seeds + 1,)
 
 
-def find_leaks(
-    turns: Sequence[Sequence[str]], texts: pl.Series, prompts: Sequence[str], limits: Contamination
-) -> list[Leak]:
-    """Find the rows that hold one of the prompts: for each row the worst case, ordered by row.
+def guard_prompts(prompts: Sequence[str], limits: Contamination) -> Guard:
+    """Prepare dev and test prompts to be looked for; the first counts where two are held alike."""
+    normal = [normalise(prompt) for prompt in prompts]
+    numbers: dict[str, int] = {}
+    for i, text in enumerate(normal):
+        if text:
+            numbers.setdefault(text, i)
+    words = [text.split() for text in normal]
+    held = [text if len(item) >= limits.min_prompt_words else "" for text, item in zip(normal, words, strict=True)]
+    grams, offsets = hash_grams(hash_words([text.encode() for text in held]), SEED_WORDS)
+    prompt = np.repeat(np.arange(len(prompts)), np.diff(offsets))
+    posting = (prompt << 32) + np.arange(len(grams)) - offsets[prompt]
+    order = np.argsort(grams, kind="stable")
+    seeds, first = np.unique(grams[order], return_index=True)
+    sieve = np.zeros(1 << _SIEVE_BITS, dtype=bool)
+    sieve[seeds >> np.uint64(64 - _SIEVE_BITS)] = True
+    required = np.array([_required(item, limits) for item in words], dtype=np.int64)
+    marks = np.unique(_marks(hash_words([text.encode() for text in numbers]))[1])
+    return Guard(limits, numbers, marks, words, required, sieve, seeds, posting[order], np.append(first, len(grams)))
 
-    Args:
-        turns: what the user says in each row.
-        texts: the whole of each row, prompt and response.
-        prompts: dev and test prompts; the first counts where two are held alike.
-        limits: the thresholds.
-    """
-    leaks = {leak.row: leak for leak in _same(turns, prompts)}
-    for leak in _held(texts, prompts, limits):
+
+def find_leaks(rows: Dialogues, guard: Guard, kernels: Kernels) -> list[Leak]:
+    """Find the rows that hold one of the prompts: for each row the worst case, ordered by row."""
+    leaks = {leak.row: leak for leak in _same(rows, guard)}
+    for leak in _held(rows, guard, kernels):
         best = leaks.get(leak.row)
         if best is None or (best.rule == leak.rule and leak.similarity > best.similarity):
             leaks[leak.row] = leak
     return [leaks[row] for row in sorted(leaks)]
 
 
-def _same(turns: Sequence[Sequence[str]], prompts: Sequence[str]) -> Iterator[Leak]:
-    numbers: dict[str, int] = {}
-    for i, prompt in enumerate(prompts):
-        if words := normalise(prompt):
-            numbers.setdefault(words, i)
-    for row, said in enumerate(turns):
-        for words in map(normalise, said):
-            if words in numbers:
-                yield Leak(row, numbers[words], "same_prompt", 1.0, words)
-                break
+def _same(rows: Dialogues, guard: Guard) -> Iterator[Leak]:
+    """Give a case for each row of which a user turn is a prompt."""
+    messages, marks = _marks(rows.words)
+    likely = messages[rows.messages.is_user[messages] & np.isin(marks, guard.marks)]
+    found: set[int] = set()
+    for message, row in zip(
+        likely.tolist(), (np.searchsorted(rows.messages.cuts, likely, side="right") - 1).tolist(), strict=True
+    ):
+        words = normalise(rows.messages.contents[message].decode())
+        if row not in found and words in guard.numbers:
+            found.add(row)
+            yield Leak(row, guard.numbers[words], "same_prompt", 1.0, words)
 
 
-def _held(texts: pl.Series, prompts: Sequence[str], limits: Contamination) -> Iterator[Leak]:
+def _marks(words: Words) -> tuple[I64, U64]:
+    """Number length, first and last word of each text that has words; with the texts."""
+    lengths = np.diff(words.offsets)
+    texts = np.flatnonzero(lengths)
+    first, last = words.hashes[words.offsets[texts]], words.hashes[words.offsets[texts + 1] - 1]
+    return texts, mix(first * BASE + last) + lengths[texts].astype(np.uint64)
+
+
+def _held(rows: Dialogues, guard: Guard, kernels: Kernels) -> Iterator[Leak]:
     """Give every case of a row that holds a prompt, ordered by row, then by prompt."""
-    wanted = _prepare(prompts, limits)
-    sieve = np.zeros(1 << _TABLE_BITS, dtype=bool)
-    sieve[_slot(wanted.seeds)] = True
-    for start, chunk in chunks(texts):
-        grams, offsets = hash_grams(hash_words(chunk), SEED_WORDS)
-        at = np.flatnonzero(sieve[_slot(grams)])
-        seed = np.searchsorted(wanted.seeds, grams[at])
-        exact = wanted.seeds[np.minimum(seed, len(wanted.seeds) - 1)] == grams[at] if len(wanted.seeds) else seed < 0
-        rows = np.searchsorted(offsets, at[exact], side="right") - 1
-        for row, prompt in _candidates(rows, seed[exact], wanted):
-            similarity, span = _measure(normalise(chunk[row]).split(), wanted.words[prompt], limits)
-            if span:
-                yield Leak(start + row, prompt, "contains_prompt", similarity, span)
+    if not len(guard.seeds):
+        return
+    holders, grams = kernels.find_grams(rows.whole, SEED_WORDS, guard.sieve)
+    seed = np.searchsorted(guard.seeds, grams)
+    exact = guard.seeds[np.minimum(seed, len(guard.seeds) - 1)] == grams
+    texts: dict[int, list[str]] = {}
+    for row, prompt in _candidates(holders[exact], seed[exact], guard):
+        if row not in texts:
+            texts = {row: normalise(rows.messages.text(row)).split()}
+        similarity, span = _measure(texts[row], guard.words[prompt], guard.limits)
+        if span:
+            yield Leak(row, prompt, "contains_prompt", similarity, span)
 
 
-def _prepare(prompts: Sequence[str], limits: Contamination) -> _Prompts:
-    words = [normalise(prompt).split() for prompt in prompts]
-    held = [" ".join(item) if len(item) >= limits.min_prompt_words else "" for item in words]
-    grams, offsets = hash_grams(hash_words(held), SEED_WORDS)
-    lengths = np.diff(offsets)
-    prompt = np.repeat(np.arange(len(prompts)), lengths)
-    posting = (prompt << 32) + np.arange(len(grams)) - offsets[prompt]
-    order = np.argsort(grams, kind="stable")
-    seeds, first = np.unique(grams[order], return_index=True)
-    required = np.array([_required(len(item), limits) for item in words], dtype=np.int64)
-    return _Prompts(words, required, seeds, posting[order], np.append(first, len(grams)))
-
-
-def _required(n_words: int, limits: Contamination) -> int:
+def _required(words: Sequence[str], limits: Contamination) -> int:
     """How many 4-grams a row shares at the least with a prompt that it holds."""
-    changed = floor((1 - _min_copied(n_words, limits)) * n_words + 1e-9)
-    copied = n_words - (SEED_WORDS - 1) - SEED_WORDS * changed
-    contained = ceil(limits.min_containment * (n_words - limits.ngram_words + 1) - 1e-9)
-    return max(min(copied, contained if contained > 0 else copied), 1)
+    changed = floor((1 - _min_copied(len(words), limits)) * len(words) + 1e-9)
+    copied = len(words) - (SEED_WORDS - 1) - SEED_WORDS * changed
+    n = limits.ngram_words
+    n_grams = len({tuple(words[i : i + n]) for i in range(len(words) - n + 1)})
+    # k runs of n words that begin at different places hold at least k + n - 4 runs of 4
+    contained = ceil(limits.min_containment * n_grams - 1e-9) + n - SEED_WORDS
+    return max(min(copied, contained) if n_grams else copied, 1)
 
 
 def _min_copied(n_words: int, limits: Contamination) -> float:
     return limits.min_copied if n_words >= limits.min_copied_words else 1.0
 
 
-def _candidates(rows: I64, seeds: I64, wanted: _Prompts) -> list[tuple[int, int]]:
+def _candidates(rows: I64, seeds: I64, guard: Guard) -> list[tuple[int, int]]:
     """Pair rows with the prompts of which they share enough different seeds."""
-    n = wanted.cuts[seeds + 1] - wanted.cuts[seeds]
-    first = np.repeat(wanted.cuts[seeds] - np.cumsum(n) + n, n)
-    postings = wanted.postings[first + np.arange(n.sum())]
-    pairs = np.unique(np.stack([np.repeat(rows, n), postings]), axis=1)
-    shared = Counter(zip(pairs[0].tolist(), (pairs[1] >> 32).tolist(), strict=True))
-    return sorted(pair for pair, count in shared.items() if count >= wanted.required[pair[1]])
+    rows, seeds = np.divmod(np.unique(rows * len(guard.seeds) + seeds), len(guard.seeds))
+    n = guard.cuts[seeds + 1] - guard.cuts[seeds]
+    first = np.repeat(guard.cuts[seeds] - np.cumsum(n) + n, n)
+    prompts = guard.postings[first + np.arange(n.sum())] >> 32
+    pairs, n_shared = np.unique(np.repeat(rows, n) * len(guard.words) + prompts, return_counts=True)
+    rows, prompts = np.divmod(pairs, max(len(guard.words), 1))
+    enough = n_shared >= guard.required[prompts]
+    return list(zip(rows[enough].tolist(), prompts[enough].tolist(), strict=True))
 
 
 def _measure(row: Sequence[str], prompt: Sequence[str], limits: Contamination) -> tuple[float, str]:
@@ -185,7 +203,3 @@ def _copied(row: Sequence[str], prompt: Sequence[str]) -> tuple[float, str]:
 
 def _at(places: Mapping[tuple[str, ...], list[int]], row: Sequence[str], i: int) -> Sequence[int]:
     return places.get(tuple(row[i : i + SEED_WORDS]), ())
-
-
-def _slot(grams: U64) -> I64:
-    return (grams >> np.uint64(64 - _TABLE_BITS)).astype(np.int64)

@@ -1,24 +1,25 @@
-"""minhash: find near-duplicate texts by MinHash and banding, and prove each by its exact Jaccard.
+"""minhash: sketch texts by MinHash, and band the sketches to find those that may be near-duplicates.
 
-A text is the set of its word shingles. Rows that agree in a whole band of their signatures are candidates; with b bands
-of r rows a pair of Jaccard s becomes one with probability 1 - (1 - s^r)^b: for 16 x 8 that is .947 at s = .8, .999 at
-.88 (Leskovec, Rajaraman, Ullman, "Mining of Massive Datasets", s3.4). Permutations are datasketch's (`affine32`), so a
-signature equals `datasketch.MinHash(hashfunc=<identity>)` over the shingles' low 32 bits, bit for bit.
+A text is the set of its word shingles. Permutations are datasketch's (`affine32`), so a signature equals
+`datasketch.MinHash(hashfunc=<identity>)` over the shingles' low 32 bits, bit for bit. Of each of its numbers one byte
+is kept (b-bit minwise hashing: Li and Koenig 2010): two texts of Jaccard s agree in a byte with probability
+s + (1 - s) / 256, and a text costs `n_permutations` bytes. Texts that agree in a whole band of r bytes are candidates;
+with b bands that is 1 - (1 - s^r)^b: for 25 x 5 .99995 at s = .8, .06 at .3 (Leskovec, Rajaraman, Ullman, "Mining of
+Massive Datasets", s3.4). Of candidates those are compared exactly that agree in enough bytes.
 """
 
-from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable
+from math import comb
+from typing import NamedTuple
 
 import numpy as np
-import polars as pl
 from pydantic import Field, model_validator
 
 from stages.core.section import Section
-from stages.core.words import I64, U64, chunks, hash_grams, hash_words, mix
+from stages.core.words import I64, U8, U32, U64, mix
 
-U32 = np.ndarray[Any, np.dtype[np.uint32]]
-
-_BLOCK = 1 << 15  # shingles permuted at a time: two such blocks of uint32 stay in a core's cache
+_BLOCK = 1 << 15  # shingles permuted, or pairs compared, at a time: two blocks of uint32 stay in a core's cache
+_MISSED = 1e-6  # share of pairs at min_jaccard that `least_agreement` may lose
 
 
 class MinHashing(Section):
@@ -26,50 +27,33 @@ class MinHashing(Section):
 
     seed: int = Field(ge=0, lt=2**32)  # of the permutations
     shingle_words: int = Field(ge=1, le=20)  # words a shingle
-    n_permutations: int = Field(ge=1, le=1024)  # rows of a signature
-    n_bands: int = Field(ge=1, le=1024)  # divides n_permutations
+    n_permutations: int = Field(ge=1, le=1024)  # bytes of a sketch
+    n_bands: int = Field(ge=1, le=1024)  # of n_permutations // n_bands bytes each, those that are left over unused
     min_jaccard: float = Field(gt=0, le=1)  # of the shingle sets, inclusive
     short_words: int = Field(ge=1)  # a text of fewer words is short: only an equal one is its duplicate
 
     @model_validator(mode="after")
     def _fits(self) -> "MinHashing":
-        if self.n_permutations % self.n_bands:
-            raise ValueError(f"n_bands that divide n_permutations {self.n_permutations}")
+        if self.n_bands > self.n_permutations:
+            raise ValueError(f"n_bands of at most n_permutations {self.n_permutations}")
         if self.short_words < self.shingle_words:
             raise ValueError(f"short_words of at least shingle_words {self.shingle_words}")
         return self
 
 
-class Match(NamedTuple):
-    """A row, the kept row before it that it repeats, and the exact Jaccard of the two."""
+class Buckets(NamedTuple):
+    """Groups of two rows or more that agree in a band, each group once however many bands it agrees in."""
 
-    row: int
-    partner: int
-    jaccard: float
-
-
-class Sketch(NamedTuple):
-    """What is held of each text while candidates are sought."""
-
-    bands: U64  # (n_texts, n_bands) one number a band; texts agree in it when they agree in the band
-    n_words: I64  # (n_texts,)
+    rows: I64  # rows in such groups, distinct, ascending
+    numbers: I64  # of the groups, grouped by row
+    cuts: I64  # (n_rows + 1,) row i is in the groups numbers[cuts[i]:cuts[i + 1]]
 
 
-def sketch(texts: pl.Series, config: MinHashing) -> Sketch:
-    """Sketch texts in chunks. Rows of short texts hold nothing of use."""
-    bands = np.zeros((len(texts), config.n_bands), dtype=np.uint64)
-    n_words = np.zeros(len(texts), dtype=np.int64)
-    permutations = _permutations(config)
-    for start, chunk in chunks(texts):
-        words = hash_words(chunk)
-        counts = np.diff(words.offsets)
-        n_words[start : start + len(chunk)] = counts
-        long = np.flatnonzero(counts >= config.short_words)
-        if len(long):
-            shingles, offsets = hash_grams(words, config.shingle_words)
-            part = signatures(shingles, offsets, permutations)[long]
-            bands[start + long] = band_hashes(part, config.n_bands)
-    return Sketch(bands, n_words)
+def permutations(n: int, seed: int) -> tuple[U32, U32]:
+    """The odd multipliers and the addends of n permutations of 32 bits, as `datasketch.MinHash(n, seed)` draws them."""
+    generator = np.random.RandomState(seed)
+    multipliers = generator.randint(0, 1 << 31, n, dtype=np.uint32) * np.uint32(2) + np.uint32(1)
+    return multipliers, generator.randint(0, 1 << 32, n, dtype=np.uint32)
 
 
 def signatures(shingles: U64, offsets: I64, permutations: tuple[U32, U32]) -> U32:
@@ -108,42 +92,100 @@ def premix(hashes: U32) -> U32:
     return mixed
 
 
-def band_hashes(signature: U32, n_bands: int) -> U64:
-    """Number the bands of signatures, shape (n_texts, n_bands)."""
-    rows = signature.reshape(len(signature), n_bands, -1)
-    hashes = np.zeros(rows.shape[:2], dtype=np.uint64)
-    for k in range(rows.shape[2]):
-        hashes = mix(hashes ^ rows[:, :, k])
-        hashes += np.uint64(k + 1)
-    return hashes
+def sketches(signature: U32) -> U8:
+    """Keep a byte of each number of a signature, one that all its bits have a say in."""
+    return (signature * np.uint32(0x9E3779B1) >> np.uint32(24)).astype(np.uint8)
 
 
-def near_duplicates(texts: pl.Series, found: Sketch, config: MinHashing) -> list[Match]:
-    """Walk the long texts in the order given and match each against the rows kept before it.
+def least_agreement(config: MinHashing) -> int:
+    """The bytes in which two sketches must agree to be compared exactly.
 
-    A row is a duplicate only of a row that is kept: chains do not close, so a text far from all that is kept stays.
-    Its partner is the most similar one, the earliest of equals.
+    All but `_MISSED` of the pairs at min_jaccard do: the tail of a binomial distribution.
+    """
+    n, p = config.n_permutations, config.min_jaccard
+    missed = 0.0
+    for k in range(n + 1):
+        missed += comb(n, k) * p**k * (1 - p) ** (n - k)
+        if missed > _MISSED:
+            return k
+    return n
+
+
+def shared_buckets(
+    sketch: U8,
+    members: I64,
+    n_bands: int,
+    *,
+    least: int,
+    each: Callable[[Callable[[int], I64], Iterable[int]], Iterable[I64]] = map,
+) -> Buckets:
+    """Group the members that agree in a band.
 
     Args:
-        texts: in keep order.
-        found: their sketch.
-        config: the threshold.
+        sketch: (n_texts, n_permutations) of all texts.
+        members: the rows to be grouped, ascending.
+        n_bands: bands a sketch.
+        least: bytes in which two rows that are a group must agree; a larger group is not looked into.
+        each: calls a function for each band, perhaps several at a time, and gives the results in order.
     """
-    rows, buckets, cuts = _shared_buckets(found.bands, np.flatnonzero(found.n_words >= config.short_words))
-    kept_in: dict[int, list[int]] = {}
-    shingles: dict[int, U64] = {}  # of kept rows that share a bucket
-    matches = []
-    for i, (row, own) in enumerate(_shingle_sets(texts, rows, config.shingle_words)):
-        own_buckets = buckets[cuts[i] : cuts[i + 1]].tolist()
-        near = sorted({other for bucket in own_buckets for other in kept_in.get(bucket, ())})
-        match = _best(row, own, near, shingles, config.min_jaccard)
-        if match:
-            matches.append(match)
-            continue
-        shingles[row] = own
-        for bucket in own_buckets:
-            kept_in.setdefault(bucket, []).append(row)
-    return matches
+    n_rows = sketch.shape[1] // n_bands
+
+    def grouped(band: int) -> I64:
+        return _grouped(_band_keys(sketch[members, band * n_rows : (band + 1) * n_rows]))
+
+    nothing = np.zeros(0, np.int64)
+    found = np.concatenate([nothing, *each(grouped, range(n_bands if len(members) > 1 else 0))])
+    rows = members[found >> 1]
+    starts = np.flatnonzero(found & 1)
+    sizes = np.diff(starts, append=len(found))
+    # the same rows grouped again by another band add nothing: a group is known by the sum of its rows' numbers, mixed
+    marks = np.add.reduceat(mix(rows.astype(np.uint64) + np.uint64(1)), starts) if len(starts) else nothing
+    is_new = np.zeros(len(starts), dtype=np.bool_)
+    is_new[np.unique(marks, return_index=True)[1]] = True
+    pairs = np.flatnonzero(is_new & (sizes == 2))
+    is_new[pairs] = _agreement(sketch, rows[starts[pairs]], rows[starts[pairs] + 1]) >= least
+    numbers = np.repeat(np.arange(len(starts)), sizes)
+    kept = is_new[numbers]
+    rows, numbers = rows[kept], numbers[kept]
+    order = np.argsort(rows, kind="stable")
+    distinct, cuts = np.unique(rows[order], return_index=True)
+    return Buckets(distinct, numbers[order], np.append(cuts, len(order)))
+
+
+def _grouped(keys: U64) -> I64:
+    """List the places of equal keys, group by group, where there are two or more.
+
+    Returns:
+        (n,) twice the place, plus one where a group begins.
+    """
+    low = np.uint64((1 << len(keys).bit_length()) - 1)
+    keys = (keys & ~low) | np.arange(len(keys), dtype=np.uint64)  # a place in the low bits: one sort does it all
+    keys.sort()
+    is_as_before = np.concatenate([[False], (keys[1:] & ~low) == (keys[:-1] & ~low)])
+    is_grouped = is_as_before | np.append(is_as_before[1:], False)
+    places: I64 = (keys & low)[is_grouped].astype(np.int64)
+    places *= 2
+    places += ~is_as_before[is_grouped]
+    return places
+
+
+def _agreement(sketch: U8, a: I64, b: I64) -> I64:
+    """In how many bytes the sketches of pairs of rows agree, shape (n_pairs,)."""
+    parts = [
+        np.count_nonzero(sketch[a[i : i + _BLOCK]] == sketch[b[i : i + _BLOCK]], axis=1)
+        for i in range(0, len(a), _BLOCK)
+    ]
+    return np.concatenate([np.zeros(0, np.int64), *parts])
+
+
+def _band_keys(band: U8) -> U64:
+    """Number the bands, shape (n_texts,): texts of one number agree, but for a chance of about 2^-40."""
+    keys = np.zeros(len(band), dtype=np.uint64)
+    for first in range(0, band.shape[1], 8):
+        part = np.zeros((len(band), 8), dtype=np.uint8)
+        part[:, : band.shape[1] - first] = band[:, first : first + 8]
+        keys = mix(keys + np.uint64(first + 1) ^ part.view("<u8")[:, 0])
+    return keys
 
 
 def jaccard(a: U64, b: U64) -> float:
@@ -152,55 +194,3 @@ def jaccard(a: U64, b: U64) -> float:
     both.sort()
     shared = int(np.count_nonzero(both[1:] == both[:-1]))
     return shared / (len(both) - shared)
-
-
-def _best(row: int, own: U64, near: Sequence[int], shingles: dict[int, U64], min_jaccard: float) -> Match | None:
-    best = None
-    for other in near:
-        theirs = shingles[other]
-        small, large = sorted((len(own), len(theirs)))
-        if small < min_jaccard * large:  # the Jaccard is at most small / large
-            continue
-        value = jaccard(own, theirs)
-        if value >= min_jaccard and (best is None or value > best.jaccard):
-            best = Match(row, other, value)
-            if value == 1:
-                break
-    return best
-
-
-def _shared_buckets(bands: U64, members: I64) -> tuple[I64, I64, I64]:
-    """List the buckets that hold two rows or more.
-
-    Returns:
-        rows in such buckets, ascending; bucket numbers, grouped by row; where each row's buckets begin and end.
-    """
-    rows, buckets = [], []
-    for k in range(bands.shape[1] if len(members) else 0):
-        keys = bands[members, k]
-        order = np.argsort(keys, kind="stable")
-        begins = np.concatenate([[True], keys[order][1:] != keys[order][:-1]])  # of buckets, along `order`
-        shared = ~(begins & np.append(begins[1:], True))
-        rows.append(members[order[shared]])
-        buckets.append(np.cumsum(begins)[shared] + k * len(members))
-    nothing = np.zeros(0, np.int64)
-    all_rows, all_buckets = np.concatenate([nothing, *rows]), np.concatenate([nothing, *buckets])
-    order = np.argsort(all_rows, kind="stable")
-    distinct, cuts = np.unique(all_rows[order], return_index=True)
-    return distinct, all_buckets[order], np.append(cuts, len(order))
-
-
-def _shingle_sets(texts: pl.Series, rows: I64, n: int) -> Iterator[tuple[int, U64]]:
-    """Give (row, its shingles, sorted and distinct) for the rows asked for."""
-    wanted = texts.gather(rows)
-    for start, chunk in chunks(wanted):
-        shingles, offsets = hash_grams(hash_words(chunk), n)
-        for i in range(len(chunk)):
-            yield int(rows[start + i]), np.unique(shingles[offsets[i] : offsets[i + 1]])
-
-
-def _permutations(config: MinHashing) -> tuple[U32, U32]:
-    from datasketch import MinHash  # a second to import, with scipy
-
-    multipliers, addends = MinHash(config.n_permutations, config.seed).permutations
-    return multipliers, addends

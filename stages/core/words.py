@@ -7,25 +7,27 @@ number with probability about 2^-64.
 """
 
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
-import polars as pl
 
+U8 = np.ndarray[Any, np.dtype[np.uint8]]
+U32 = np.ndarray[Any, np.dtype[np.uint32]]
 U64 = np.ndarray[Any, np.dtype[np.uint64]]
 I64 = np.ndarray[Any, np.dtype[np.int64]]
-
-# Bytes of text that are hashed together: working memory is some 60 times this. A longer text makes a longer chunk.
-CHUNK_BYTES = 1 << 19
 
 # ASCII: letters in lower case, digits as they are, all else a space. Above ASCII: bytes of words, folded already.
 _FOLD = bytes(
     byte if byte >= 0x80 else ord(chr(byte).lower()) if chr(byte).isalnum() else ord(" ") for byte in range(256)
 )
-_BASE = np.uint64(0x9E3779B97F4A7C15)  # odd, so it has an inverse modulo 2^64
-_UNBASE = np.uint64(pow(int(_BASE), -1, 1 << 64))
+FOLD = np.frombuffer(_FOLD, dtype=np.uint8)
+SPACE = np.uint8(ord(" "))
+BASE = np.uint64(0x9E3779B97F4A7C15)  # odd, so it has an inverse modulo 2^64
+_UNBASE = np.uint64(pow(int(BASE), -1, 1 << 64))
+_ASCII = bytes(range(0x80))
 
 
 @dataclass(frozen=True)
@@ -50,22 +52,58 @@ def normalise(text: str) -> str:
 
 def _fold(text: str) -> bytes:
     """Fold the case of letters and put spaces for all that is no letter or digit, as UTF-8."""
-    if not text.isascii():
-        text = unicodedata.normalize("NFKC", text).casefold()
-        for character in {item for item in set(text) if item > "\x7f" and not item.isalnum()}:
-            text = text.replace(character, " ")
-    return text.encode().translate(_FOLD)
+    return _lettered(text.encode()).translate(_FOLD)
 
 
-def hash_words(texts: Sequence[str]) -> Words:
-    """Number the words of texts, which are those of `normalise(text).split()`."""
-    encoded = [_fold(text) for text in texts]
-    ends = np.cumsum(np.array([len(item) + 1 for item in encoded], dtype=np.int64))
-    buffer = np.frombuffer(b" ".join([b"", *encoded, b""]), dtype=np.uint8)
-    in_word = buffer != ord(" ")
-    edges = np.flatnonzero(in_word[1:] != in_word[:-1]) + 1  # the buffer begins and ends with a space
+def _lettered(encoded: bytes) -> bytes:
+    """Change UTF-8 so that bytes above ASCII are of folded letters and digits; the ASCII ones stay as they are."""
+    if encoded.isascii():
+        return encoded
+    text = encoded.decode()
+    for character in set(encoded.translate(None, _ASCII).decode()):
+        folded = _fold_alone(character)
+        if folded is None:
+            return _fold_characters(text).encode()
+        encoded = encoded.replace(character.encode(), folded)
+    return encoded
+
+
+@lru_cache(maxsize=1 << 12)
+def _fold_alone(character: str) -> bytes | None:
+    """Fold one character above ASCII; None where its neighbours have a say, or its fold could be folded again."""
+    folded = _fold_characters(character)
+    parts = unicodedata.normalize("NFKC", character)[0], character
+    joins = any(unicodedata.category(part)[0] == "M" or "\u1160" <= part <= "\u11ff" for part in parts)
+    fixed = all(item <= "\x7f" or _fold_characters(item) == item for item in folded)
+    return folded.encode() if fixed and not joins else None
+
+
+def _fold_characters(text: str) -> str:
+    text = unicodedata.normalize("NFKC", text).casefold()
+    for character in {item for item in set(text) if item > "\x7f" and not item.isalnum()}:
+        text = text.replace(character, " ")
+    return text
+
+
+def joined(texts: Sequence[bytes]) -> tuple[U8, I64]:
+    """Put texts, in UTF-8, in one array, a space after each; ASCII is left to `FOLD`.
+
+    Returns:
+        (n_bytes,) the bytes, and (n_texts,) where each text ends, its space included.
+    """
+    lettered = [_lettered(text) for text in texts]
+    ends = np.cumsum(np.array([len(item) + 1 for item in lettered], dtype=np.int64))
+    return np.frombuffer(b" ".join([*lettered, b""]), dtype=np.uint8), ends
+
+
+def hash_words(texts: Sequence[bytes]) -> Words:
+    """Number the words of texts, in UTF-8, which are those of `normalise(text).split()`."""
+    plain, ends = joined(texts)
+    buffer = np.concatenate([np.full(1, SPACE, np.uint8), FOLD[plain]])  # begins and ends with a space
+    in_word = buffer != SPACE
+    edges = np.flatnonzero(in_word[1:] != in_word[:-1]) + 1
     first, after = edges[0::2], edges[1::2]
-    powers, inverses = _powers(len(buffer))
+    powers, inverses = power_tables(len(buffer))
     prefix = np.zeros(len(buffer) + 1, dtype=np.uint64)
     np.cumsum(buffer * powers[: len(buffer)], out=prefix[1:])
     hashes = mix((prefix[after] - prefix[first]) * inverses[first])
@@ -83,10 +121,26 @@ def hash_grams(words: Words, n: int) -> tuple[U64, I64]:
     n_runs = max(len(words.hashes) - (n - 1), 0)
     runs = np.zeros(n_runs, dtype=np.uint64)
     for k in range(n):  # Horner: sum over k of word_k * base^(n - 1 - k)
-        runs *= _BASE
+        runs *= BASE
         runs += words.hashes[k : k + n_runs]
     within = np.arange(offsets[-1]) + np.repeat(words.offsets[:-1] - offsets[:-1], n_grams)
     return mix(runs[within]), offsets
+
+
+def find_grams(words: Words, n: int, sieve: np.ndarray[Any, np.dtype[np.bool_]]) -> tuple[I64, U64]:
+    """Find the runs of n words whose number passes a sieve.
+
+    Args:
+        words: of the texts.
+        n: words a run.
+        sieve: (2^k,) whether a number with these highest k bits passes, k > 0.
+
+    Returns:
+        (n_found,) the texts they are in, ascending, and (n_found,) their numbers, in order.
+    """
+    grams, offsets = hash_grams(words, n)
+    at = np.flatnonzero(sieve[grams >> np.uint64(65 - len(sieve).bit_length())])
+    return np.searchsorted(offsets, at, side="right") - 1, grams[at]
 
 
 def mix(numbers: U64) -> U64:
@@ -99,26 +153,15 @@ def mix(numbers: U64) -> U64:
     return mixed
 
 
-def chunks(texts: pl.Series) -> Iterator[tuple[int, list[str]]]:
-    """Give (index of the first, texts) in parts of about CHUNK_BYTES each, so that memory is bounded."""
-    ends = texts.str.len_bytes().cast(pl.Int64).cum_sum().to_numpy()
-    start = 0
-    while start < len(texts):
-        done = ends[start - 1] if start else 0
-        stop = max(int(np.searchsorted(ends, done + CHUNK_BYTES, side="right")), start + 1)
-        yield start, texts.slice(start, stop - start).to_list()
-        start = stop
-
-
 _tables: tuple[U64, U64] = (np.ones(1, np.uint64), np.ones(1, np.uint64))
 
 
-def _powers(n: int) -> tuple[U64, U64]:
+def power_tables(n: int) -> tuple[U64, U64]:
     """Tables of base^i and base^-i modulo 2^64, at least n long, grown when a longer text comes."""
     global _tables
     if len(_tables[0]) < n:
         size = 1 << (n - 1).bit_length()
-        powers, inverses = np.full(size, _BASE), np.full(size, _UNBASE)
+        powers, inverses = np.full(size, BASE), np.full(size, _UNBASE)
         powers[0] = inverses[0] = 1
         _tables = np.multiply.accumulate(powers), np.multiply.accumulate(inverses)
     return _tables

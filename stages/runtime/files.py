@@ -15,6 +15,8 @@ from stages.errors import InputError
 # Kept across runs and outside every DVC out: git- and dvc-ignored. DVC sets DVC_ROOT for the commands it starts.
 CACHE = Path(os.environ.get("DVC_ROOT", ".")) / ".cache"
 
+ROW_GROUP_ROWS = 2_000  # what a reader holds at the least, several times on each of its threads
+
 
 def read_table(path: Path, schema: Mapping[str, pl.DataType]) -> pl.DataFrame:
     """Read a parquet table whose columns and dtypes are those of `schema`.
@@ -40,8 +42,8 @@ def write_table(path: Path, frame: pl.DataFrame, schema: Mapping[str, pl.DataTyp
     The caller has sorted the rows: row order is part of the artifact.
     """
     table = frame.select(pl.col(name).cast(dtype) for name, dtype in schema.items())
-    with _whole(path) as partial:
-        table.write_parquet(partial, compression="zstd", statistics=False, row_group_size=50_000)
+    with whole(path) as partial:
+        table.write_parquet(partial, compression="zstd", statistics=False, row_group_size=ROW_GROUP_ROWS)
 
 
 def empty_table(schema: Mapping[str, pl.DataType]) -> pl.DataFrame:
@@ -71,13 +73,13 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
 
 def write_csv(path: Path, frame: pl.DataFrame) -> None:
     """Write CSV atomically, floats with 6 digits."""
-    with _whole(path) as partial:
+    with whole(path) as partial:
         frame.write_csv(partial, float_precision=6)
 
 
 def write_text(path: Path, text: str) -> None:
     """Write UTF-8 text atomically."""
-    with _whole(path) as partial:
+    with whole(path) as partial:
         partial.write_text(text, encoding="utf-8")
 
 
@@ -86,7 +88,7 @@ def first_line(error: object) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
-class _whole:  # noqa: N801 - reads as a statement: `with _whole(path) as partial`
+class whole:  # noqa: N801 - reads as a statement: `with whole(path) as partial`
     """A path to write to; on success it becomes `path`, on failure nothing is left."""
 
     def __init__(self, path: Path) -> None:

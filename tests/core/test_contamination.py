@@ -8,8 +8,11 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from stages.core.contamination import Contamination, Leak, find_leaks
+from stages.core.contamination import Contamination, Leak, find_leaks, guard_prompts
+from stages.core.dialogues import read_words, take_apart
+from stages.core.kernels import PLAIN, compiled_kernels
 from stages.core.words import normalise
+from stages.schema import MESSAGES
 
 LIMA_TEST = Path(__file__).parents[3] / "shared/data/lima/test.jsonl"
 LIMITS = Contamination(ngram_words=8, min_containment=0.6, min_copied=0.85, min_copied_words=10, min_prompt_words=5)
@@ -17,7 +20,13 @@ PROMPT = "Why do cats purr when they are stroked, and can big cats such as lions
 
 
 def leaks(rows: list[str], prompts: list[str], limits: Contamination = LIMITS, *, as_user: bool = True) -> list[Leak]:
-    return find_leaks([[row] if as_user else [] for row in rows], pl.Series(rows, dtype=pl.String), prompts, limits)
+    role = "user" if as_user else "assistant"
+    messages = pl.Series([[{"role": role, "content": row}] for row in rows], dtype=MESSAGES)
+    guard = guard_prompts(prompts, limits)
+    found = find_leaks(read_words(take_apart(messages), PLAIN), guard, PLAIN)
+    fast = compiled_kernels()
+    assert found == find_leaks(read_words(take_apart(messages), fast), guard, fast)
+    return found
 
 
 def test_a_verbatim_a_recased_and_a_repunctuated_copy_are_the_same_prompt() -> None:
