@@ -2,13 +2,14 @@
 
 Maximises the sum, over the represented rows, of the similarity to the nearest drawn one (Cornuejols, Fisher & Nemhauser
 1977; within 1 - 1/e of the best, Nemhauser et al. 1978). Each next row is the one that adds most, the earliest of
-several. *Ours*: a similarity below that of 39 in 40 pairs counts as that limit, so that a row is represented by what is
-like it or not at all. Then only the pairs above the limit need to be kept, and the draws after the first cost little.
+several. *Ours*: a similarity below a limit counts as the limit, so that a row is represented by what is like it or not
+at all. The limit is 0 where all pairs can be kept, up to 3,162 rows; else as many of the most alike are kept as fit, and
+the draws after the first cost little.
 
 Lazy (Minoux 1978): what a row adds only falls as others are drawn, so an old figure is a bound, and only rows with the
 highest bounds are looked at again. All sums are of whole numbers and exact: the picks are those of the plain greedy.
 Cost: rows x represented rows x dimensions, once (half of it where all rows are represented). Memory: 8 bytes a pair
-that is kept, at most 512 MB, and twice that while they are collected.
+that is kept, 80 MB or 800 bytes a row, whichever is more, and twice that while they are collected.
 """
 
 from typing import Any, NamedTuple
@@ -20,8 +21,8 @@ from stages.core.vectors import F32, F64, I64
 _BLOCK = 1024  # rows of which similarities are worked out together
 _BATCH = 32  # rows that are looked at again together
 _FRONT = 1024  # rows with the highest bounds, among which the next is looked for
-_KEPT = 1 / 40  # share of the pairs
-_MAX_KEPT = 1 << 26  # pairs
+_KEPT = 10_000_000  # pairs that are kept, about,
+_KEPT_EACH = 100  # or of each row, if that is more
 
 I32 = np.ndarray[Any, np.dtype[np.int32]]
 U16 = np.ndarray[Any, np.dtype[np.uint16]]
@@ -76,7 +77,7 @@ def facility_location(vectors: F32, n: int, *, represented: I64 | None = None) -
             if known[at] == len(picks):
                 picks.append(at)
                 near.draw(at, nearest)
-                bounds[at] = -np.inf
+                bounds[at], known[at] = -np.inf, n  # not looked at again
             else:
                 old = front[known[front] < len(picks)]
                 rows = old[np.argsort(-bounds[old], kind="stable")[:_BATCH]]
@@ -125,12 +126,12 @@ def near_pairs(vectors: F32, targets: F32, *, is_all: bool) -> Near:
 
 
 def limit_of(vectors: F32, targets: F32) -> float:
-    """The similarity that all but _KEPT of the pairs lie below, by some of them; at least 0."""
-    some = vectors[:: -(-len(vectors) // 256) or 1] @ targets[:: -(-len(targets) // 2048) or 1].T
-    if not some.size:
+    """The similarity that only as many pairs as are kept lie above, judged by some of them; 0 where all are kept."""
+    n_pairs, n_kept = len(vectors) * len(targets), max(_KEPT, _KEPT_EACH * len(vectors))
+    if n_pairs <= n_kept:
         return 0.0
-    share = min(_KEPT, _MAX_KEPT / (len(vectors) * len(targets)))
-    place = int((1 - share) * (some.size - 1))
+    some = vectors[:: -(-len(vectors) // 256)] @ targets[:: -(-len(targets) // 2048)].T
+    place = int((1 - n_kept / n_pairs) * (some.size - 1))
     return max(0.0, float(np.partition(some, place, axis=None)[place]))
 
 

@@ -10,6 +10,7 @@ order of additions: any number of threads, any BLAS, one row at a time or a thou
 ties can be broken by row.
 """
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,8 @@ SCALE = 4064.0  # 2^12 less what rounding may add to the length of MAX_DIMENSION
 ONE = SCALE**2  # a similarity that stands for cosine 1
 MAX_DIMENSIONS = 4096
 
-_N_BUCKETS = 1 << 20  # words that share a bucket are one word: of a million words in use, 6 in 10 share it
+_BUCKET_BITS = 18
+_N_BUCKETS = 1 << _BUCKET_BITS  # words that share a bucket count as one: of 20,000 words in use, 1 in 13 shares its own
 _N_COUNTED = 50_000  # texts that document frequencies are counted in
 
 
@@ -36,7 +38,7 @@ def tfidf(texts: pl.Series) -> F32:
     Some 60 MB of text a CPU second; memory is that of the result and a chunk.
     """
     weights = _signed_idf(texts.gather_every(max(1, -(-len(texts) // _N_COUNTED))))
-    columns = (mix(np.arange(_N_BUCKETS, dtype=np.uint64)) % np.uint64(N_DIMENSIONS)).astype(np.int64)
+    columns, _ = _hashing()
     vectors = np.zeros((len(texts), N_DIMENSIONS), dtype=np.float32)
     for start, chunk in chunks(texts):
         rows, buckets, counts = _terms(chunk)
@@ -69,7 +71,7 @@ def _terms(texts: list[str]) -> tuple[I64, I64, I64]:
     """The words of each text: (n_terms,) row, bucket and how often, by row and bucket."""
     words = hash_words(texts)
     rows = np.repeat(np.arange(len(texts)), np.diff(words.offsets))
-    buckets = (words.hashes >> np.uint64(44)).astype(np.int64)
+    buckets = (words.hashes >> np.uint64(64 - _BUCKET_BITS)).astype(np.int64)
     keys, counts = np.unique(rows * _N_BUCKETS + buckets, return_counts=True)
     return keys // _N_BUCKETS, keys % _N_BUCKETS, counts
 
@@ -79,5 +81,13 @@ def _signed_idf(texts: pl.Series) -> F64:
     frequencies = np.zeros(_N_BUCKETS, dtype=np.int64)
     for _, chunk in chunks(texts):
         frequencies += np.bincount(_terms(chunk)[1], minlength=_N_BUCKETS)
-    signs = 1.0 - 2.0 * (mix(np.arange(_N_BUCKETS, dtype=np.uint64)) >> np.uint64(63)).astype(np.float64)
+    _, signs = _hashing()
     return np.asarray(signs * (1 + np.log((1 + len(texts)) / (1 + frequencies))), dtype=np.float64)
+
+
+@lru_cache(maxsize=1)
+def _hashing() -> tuple[I64, F64]:
+    """The dimension and the sign of each bucket, shape (_N_BUCKETS,)."""
+    numbers = mix(np.arange(_N_BUCKETS, dtype=np.uint64))
+    signs = 1.0 - 2.0 * (numbers >> np.uint64(63)).astype(np.float64)
+    return (numbers % np.uint64(N_DIMENSIONS)).astype(np.int64), signs
