@@ -3,8 +3,8 @@
 Maximises the sum, over the represented rows, of the similarity to the nearest drawn one (Cornuejols, Fisher & Nemhauser
 1977; within 1 - 1/e of the best, Nemhauser et al. 1978). Each next row is the one that adds most, the earliest of
 several. *Ours*: a similarity below a limit counts as the limit, so that a row is represented by what is like it or not
-at all. The limit is 0 where all pairs can be kept, up to 3,162 rows; else as many of the most alike are kept as fit, and
-the draws after the first cost little.
+at all. The limit is 0 where all pairs can be kept, up to 3,162 rows; else as many of the most alike are kept as fit,
+and the draws after the first cost little.
 
 Lazy (Minoux 1978): what a row adds only falls as others are drawn, so an old figure is a bound, and only rows with the
 highest bounds are looked at again. All sums are of whole numbers and exact: the picks are those of the plain greedy.
