@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import json
+import os
 import random
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +21,7 @@ from stages.errors import InputError, ParamsError
 from stages.runtime.files import read_table, write_table
 from stages.sample import ArmParams, Params, run, to_jsonl
 from stages.schema import EXAMPLE
-from tests.curation import examples, row, section, turns
+from tests.curation import ROOT, examples, row, section, turns
 
 STEM, NI = "stack_exchange_stem", "natural_instructions"
 
@@ -379,3 +382,32 @@ def test_too_few_held_out_rows_are_told(
 def test_a_group_of_one_of_each_first_may_be_used_up_exactly() -> None:
     found = run(POOL, params(n_heldout=5), arm(natural_instructions=18))
     assert (len(found.train), len(found.heldout)) == (18, 0)
+
+
+@pytest.mark.slow
+def test_one_thread_and_two_draw_the_same_bytes(tmp_path: Path) -> None:
+    """As two processes: the number of threads is fixed when the libraries are loaded."""
+    rng = np.random.default_rng(0)
+    words = [f"w{number}" for number in range(500)]
+    rows = [
+        row(f"a:{i:04}", " ".join(rng.choice(words[: 100 * (1 + i % 5)], 12)), " ".join(rng.choice(words, 20)))
+        for i in range(1500)
+    ]
+    pool = tmp_path / "data/dedup/kept.parquet"
+    write_table(pool, examples(*rows), EXAMPLE)
+    settings_ = section("sample", Params).model_dump()
+    arms = {
+        name: {"sample": {"pool": "data/dedup/kept.parquet", "quotas": {"all": 400}, "strategy": name}}
+        for name in ("k_center", "facility_location", "deita")
+    }
+    (tmp_path / "params.yaml").write_text(json.dumps({"sample": settings_, "arms": arms}))
+    for name in arms:
+        found = []
+        for threads in ("1", "2"):
+            variables = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "POLARS_MAX_THREADS")
+            environment = {**os.environ, **dict.fromkeys(variables, threads), "PYTHONPATH": str(ROOT)}
+            command = [sys.executable, "-m", "stages.sample", name]
+            subprocess.run(command, cwd=tmp_path, env=environment, check=True)
+            files = [tmp_path / f"data/sample/{name}{end}" for end in (".parquet", ".heldout.parquet", ".jsonl")]
+            found.append([path.read_bytes() for path in (*files, tmp_path / f"metrics/sample/{name}.json")])
+        assert found[0] == found[1]
