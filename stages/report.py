@@ -1,8 +1,8 @@
 """report: write one HTML file that shows what a run did and what came of it.
 
-Reads the metrics of quality, dedup, render and score, data/sample/<arm>.parquet (EXAMPLE), data/sft/<arm>/loss.csv,
-data/prompts/{dev,test}.parquet (PROMPT), data/respond/<arm>.parquet and data/respond_opponent/<opponent>.parquet
-(RESPONSE), data/judge/<opponent>.parquet (VERDICT).
+Reads the metrics of quality, dedup, sample, render and score, data/sample/<arm>.parquet (EXAMPLE),
+data/sft/<arm>/loss.csv, data/prompts/{dev,test}.parquet (PROMPT), data/respond/<arm>.parquet and
+data/respond_opponent/<opponent>.parquet (RESPONSE), data/judge/<opponent>.parquet (VERDICT).
 Writes reports/report.html and metrics/report/loss.csv (arm,step,epoch,loss: the training loss of every arm, thinned,
 for `dvc plots`).
 
@@ -25,7 +25,7 @@ from pydantic import Field
 
 from stages.core import figures, paper
 from stages.core.answers import cards
-from stages.core.funnel import flows, reasons, table_1
+from stages.core.funnel import flows, measures, reasons, table_1
 from stages.core.headline import THIN, Cast, bounds, headline, percent
 from stages.core.score_tables import ACCURACY, AGREEMENT, CHECKPOINTS, DIFFERENCE, GRADES, PAIRWISE
 from stages.core.section import Named, Section
@@ -78,6 +78,7 @@ class Inputs(NamedTuple):
     quality: Mapping[str, Any]
     dedup: Mapping[str, Any]
     samples: Mapping[str, pl.DataFrame]  # EXAMPLE by arm
+    draws: Mapping[str, Mapping[str, Any]]  # what `sample` measured, by arm
     renders: Mapping[str, Mapping[str, Any]]  # token statistics by arm
     losses: Mapping[str, pl.DataFrame]  # LOSS by arm
     dev: pl.DataFrame  # PROMPT
@@ -181,6 +182,7 @@ def _training(inputs: Inputs, params: Params, cast: Cast, loss: pl.DataFrame) ->
         "reasons": reasons(quality, dedup),
         "left_out": inputs.quality.get("left_out", {}),
         "table_1": table_1(inputs.renders),
+        "measures": measures(inputs.draws),
         "prompt_groups": paper.beside("dev", _by_group(inputs.dev)) + paper.beside("test", _by_group(inputs.test)),
         "loss": figures.loss_chart(loss, cast),
         "checkpoints": list(figures.checkpoints(inputs.scores["checkpoints"], cast)),
@@ -262,6 +264,7 @@ def _read(arms: Sequence[str], opponents: Sequence[str], *, judged: str) -> Inpu
         quality=read_json(Path("metrics/quality.json")),
         dedup=read_json(Path("metrics/dedup.json")),
         samples={arm: read_table(Path(f"data/sample/{arm}.parquet"), EXAMPLE) for arm in arms},
+        draws={arm: read_json(Path(f"metrics/sample/{arm}.json")) for arm in arms},
         renders={arm: read_json(Path(f"metrics/render/{arm}.json")) for arm in arms},
         losses={arm: read_csv(Path(f"data/sft/{arm}/loss.csv"), LOSS) for arm in arms},
         dev=read_table(Path("data/prompts/dev.parquet"), PROMPT),

@@ -1,41 +1,43 @@
-"""sample: draw one arm's training set, and as many held-out rows, by its quotas.
+"""sample: draw one arm's training set, and as many held-out rows, by its quotas and its strategy.
 
 Reads the arm's pool (`arms.<arm>.sample.pool`, EXAMPLE).
 Writes data/sample/<arm>.parquet and data/sample/<arm>.heldout.parquet (EXAMPLE, sorted by id), data/sample/<arm>.jsonl
-(LIMA's release format: `conversations`, a list of strings, and `source`), metrics/sample/<arm>.json.
+(LIMA's release format: `conversations`, a list of strings, and `source`), data/sample/<arm>.attribution.md (who wrote
+each row, under which licence), metrics/sample/<arm>.json (what was asked and drawn, lengths in characters, domains,
+coverage and spread, the same of random draws). Lengths in tokens need a tokenizer: metrics/render/<arm>.json has them.
 
-LIMA s2.1: exchanges are drawn at temperature 3 and within one the highest-scored questions; a wikiHow category is
-drawn, then an article in it; s2.2: 50 tasks, one example each. *Our reading*: p_i is proportional to n_i^(1/tau); a
-domain that runs out leaves the draw; rows of the same score come in the order of their ids.
+How `lima` draws, LIMA s2.1 and s2.2, and what happens where rows run out: `stages.core.strata`. The other strategies,
+each with its source: `stages.core.strategies`. A quota is drawn from the rows of its group, `all` from the whole pool.
 """
 
 import json
-import math
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
 import polars as pl
 from pydantic import Field, field_validator
 
-from stages.core.draws import stream, uniform_by_id
-from stages.core.quotas import draw_counts, entropy_bits, largest_remainder
+from stages.core.attribution import attribution
+from stages.core.draw_measures import Measures, measure_draws, spans
+from stages.core.draws import stream
+from stages.core.quotas import entropy_bits
 from stages.core.section import Section
-from stages.errors import InputError, LimaError, ParamsError
+from stages.core.strata import ALL, Drawn, GroupDraw, LimaStratum, OrderedStratum, Stratum, draw_quotas
+from stages.core.strategies import Context, Deita, Strategy, response_chars, texts_of
+from stages.core.vectors import F32, tfidf
+from stages.errors import LimaError, ParamsError
+from stages.runtime.encoder import Vectors, load_encoder
 from stages.runtime.files import empty_table, read_table, write_json, write_table, write_text
 from stages.runtime.main import run_stage
 from stages.runtime.params import load_params
 from stages.schema import EXAMPLE
 
-ALL = "all"  # the quota that draws from the whole pool, whatever the groups
+_RANDOM = GroupDraw(temperature=1.0, within="random", each_first=False)
 
-
-class Strategy(Section):
-    """How one group is drawn."""
-
-    temperature: float | None = Field(gt=0)  # domains by n^(1/temperature); null: all alike
-    within: Literal["score", "random"]  # rows of a domain: the highest score first, or at random
-    each_first: bool  # one row of every domain before the draw
+Encode = Callable[[pl.Series], F32]  # texts to fixed-point vectors
 
 
 class Params(Section):
@@ -43,7 +45,11 @@ class Params(Section):
 
     seed: int = Field(ge=0)
     n_heldout: int = Field(ge=0)  # rows
-    groups: dict[str, Strategy]
+    redistribute: bool  # a group with fewer rows than its quota: an error, or the others give what it lacks
+    groups: dict[str, GroupDraw]
+    vectors: Vectors
+    deita: Deita
+    measures: Measures
 
 
 class ArmParams(Section):
@@ -51,6 +57,7 @@ class ArmParams(Section):
 
     pool: str
     quotas: dict[str, int]  # rows by group, or {all: n}
+    strategy: Strategy = "lima"
 
     @field_validator("quotas")
     @classmethod
@@ -68,86 +75,72 @@ class Result(NamedTuple):
     metrics: dict[str, Any]
 
 
-class _Stratum(NamedTuple):
-    """A group's rows in the order in which each domain gives them out."""
-
-    name: str
-    strategy: Strategy
-    quota: int
-    rows: pl.DataFrame
-
-
-def run(pool: pl.DataFrame, params: Params, arm: ArmParams) -> Result:
-    """Draw the training set, then the held-out rows by the same rule from what is left.
-
-    Held-out rows are spread over the groups like the quotas; what a group lacks others give, and where the whole pool
-    is used up there are fewer.
+def run(pool: pl.DataFrame, params: Params, arm: ArmParams, *, encode: Encode = tfidf) -> Result:
+    """Draw the training set, then the held-out rows by the same rule from what is left, and measure the draw.
 
     Raises:
         ParamsError: a quota names a group that `sample.groups` lacks.
-        InputError: the pool has fewer rows of a group than its quota.
+        InputError: the pool has fewer rows than are asked, in a group or, with `redistribute`, in all.
     """
-    strata = [_stratum(pool, group, quota, params, arm) for group, quota in arm.quotas.items()]
-    drawn = [draw(stratum, stratum.quota, seed=params.seed, purpose="train") for stratum in strata]
-    left = [
-        s._replace(rows=s.rows.join(rows, on="id", how="anti", maintain_order="left"))
-        for s, rows in zip(strata, drawn, strict=True)
-    ]
-    parts = largest_remainder([s.quota for s in left], params.n_heldout, capacity=[len(s.rows) for s in left])
-    heldout = [draw(s, n, seed=params.seed, purpose="heldout") for s, n in zip(left, parts, strict=True)]
-    train = pl.concat(drawn).sort("id")
-    held = pl.concat([empty_table(EXAMPLE), *heldout]).sort("id")
-    return Result(train, held, {**summarise(train), "n_heldout": len(held), "n_pool": len(pool)})
+    pool = pool.sort("id")
+    context = Context(params.seed, params.deita, encode)
+    strata = [_stratum(pool, group, params, arm, context) for group in arm.quotas]
+    drawn = draw_quotas(
+        strata,
+        list(arm.quotas.values()),
+        n_heldout=params.n_heldout,
+        redistribute=params.redistribute,
+        where=arm.pool,
+    )
+    train = pl.concat(drawn.train).select(list(EXAMPLE)).sort("id")
+    heldout = pl.concat([empty_table(EXAMPLE), *(rows.select(list(EXAMPLE)) for rows in drawn.heldout)]).sort("id")
+    metrics = {
+        **summarise(train),
+        "n_heldout": len(heldout),
+        "n_pool": len(pool),
+        "quotas": _told(drawn),
+        **_measured(pool, train, params, encode),
+    }
+    return Result(train, heldout, metrics)
 
 
-def _stratum(pool: pl.DataFrame, group: str, quota: int, params: Params, arm: ArmParams) -> _Stratum:
-    if group == ALL:
-        strategy, rows = Strategy(temperature=1.0, within="random", each_first=False), pool
-    elif group in params.groups:
-        strategy, rows = params.groups[group], pool.filter(pl.col("group") == group)
-    else:
+def _stratum(pool: pl.DataFrame, group: str, params: Params, arm: ArmParams, context: Context) -> Stratum:
+    if group != ALL and group not in params.groups:
         raise ParamsError(
             f"quotas: groups must be keys of sample.groups, got {group!r}; "
             f"add it there or name one of {', '.join(params.groups)}"
         )
-    if len(rows) < quota:
-        raise InputError(
-            f"{arm.pool}: the quota of {group!r} must be met, asked {quota:,} and there are {len(rows):,}; "
-            "lower the quota, loosen `quality.rules` or add a source"
-        )
-    return _Stratum(group, strategy, quota, _in_order(rows, strategy, seed=params.seed))
+    rows = pool if group == ALL else pool.filter(pl.col("group") == group)
+    if arm.strategy == "lima":
+        return LimaStratum(group, rows, _RANDOM if group == ALL else params.groups[group], seed=params.seed)
+    return OrderedStratum(group, rows, arm.strategy, context, n_heldout=params.n_heldout)
 
 
-def _in_order(rows: pl.DataFrame, strategy: Strategy, *, seed: int) -> pl.DataFrame:
-    if strategy.within == "score":
-        return rows.sort(pl.col("score").fill_null(-(2**62)), "id", descending=[True, False])
-    draws = pl.Series("draw", uniform_by_id(rows["id"], seed=seed, purpose="within"))
-    return rows.with_columns(draws).sort("draw", "id").drop("draw")
+def _told(drawn: Drawn) -> dict[str, dict[str, int]]:
+    return {name: {**quota._asdict(), "n_redistributed": quota.n_redistributed} for name, quota in drawn.quotas.items()}
 
 
-def draw(stratum: _Stratum, n: int, *, seed: int, purpose: str) -> pl.DataFrame:
-    """Draw n rows: how many of each domain, then the first of each; n is at most what there is."""
-    if stratum.name == ALL:
-        return stratum.rows.head(n)
-    sizes = stratum.rows.group_by("domain").len().sort("domain")
-    temperature = stratum.strategy.temperature or math.inf
-    counts = draw_counts(
-        sizes["len"].to_list(),
-        n,
-        temperature=temperature,
-        rng=stream(seed=seed, purpose=f"{purpose} {stratum.name}"),
-        each_first=stratum.strategy.each_first,
+def _measured(pool: pl.DataFrame, train: pl.DataFrame, params: Params, encode: Encode) -> dict[str, Any]:
+    """Measure the draw and random ones; only the rows that this needs become vectors."""
+    rng = stream(seed=params.seed, purpose="measures")
+    measured = np.sort(rng.choice(len(pool), min(len(pool), params.measures.n_rows), replace=False))
+    draws = [np.flatnonzero(pool["id"].is_in(train["id"].implode()).to_numpy())]
+    draws += [np.sort(rng.choice(len(pool), len(train), replace=False)) for _ in range(params.measures.n_random_draws)]
+    needed = np.unique(np.concatenate([measured, *draws]))
+    rows = pool[needed]
+    found, *random = measure_draws(
+        encode(texts_of(rows)),
+        np.searchsorted(needed, measured),
+        [np.searchsorted(needed, draw) for draw in draws],
+        domains=rows["domain"],
+        chars=response_chars(rows),
+        n_rows=params.measures.n_rows,
     )
-    wanted = sizes.select("domain", wanted=pl.Series(counts))
-    place = pl.int_range(pl.len()).over("domain")
-    ranked = stratum.rows.with_columns(place=place).join(wanted, on="domain", maintain_order="left")
-    drawn = ranked.filter(pl.col("place") < pl.col("wanted")).drop("place", "wanted")
-    assert len(drawn) == n, "every row has a domain"
-    return drawn
+    return {"measures": found, **({"random_draws": {"n": len(random), **spans(random)}} if random else {})}
 
 
 def summarise(rows: pl.DataFrame) -> dict[str, Any]:
-    """Describe a training set, by group and by source too."""
+    """Describe a training set, by group and by source too (the paper's Table 1, in characters)."""
     user = pl.element().filter(pl.element().struct.field("role") == "user").struct.field("content").str.len_chars()
     chars = pl.element().struct.field("content").str.len_chars()
     texts = rows.select(
@@ -187,8 +180,9 @@ def main(arm: str) -> None:
     """Draw one arm."""
     params = load_params("sample", Params)
     arm_params = load_params(f"arms.{arm}.sample", ArmParams)
+    encode = load_encoder(params.vectors)
     try:
-        result = run(read_table(Path(arm_params.pool), EXAMPLE), params, arm_params)
+        result = run(read_table(Path(arm_params.pool), EXAMPLE), params, arm_params, encode=encode)
     except LimaError as error:
         raise type(error)(f"params.yaml: arms.{arm}.sample: {error}") from None
     if len(result.heldout) < params.n_heldout:
@@ -197,10 +191,18 @@ def main(arm: str) -> None:
             f"{arm_params.pool} has no more",
             file=sys.stderr,
         )
+    for group, quota in result.metrics["quotas"].items():
+        if quota["n_redistributed"] < 0:
+            print(
+                f"WARNING: {arm}: {group} gives {quota['n_drawn']:,} rows of the {quota['n_asked']:,} asked, "
+                "the other groups the rest",
+                file=sys.stderr,
+            )
     folder = Path("data/sample")
     write_table(folder / f"{arm}.parquet", result.train, EXAMPLE)
     write_table(folder / f"{arm}.heldout.parquet", result.heldout, EXAMPLE)
     write_text(folder / f"{arm}.jsonl", to_jsonl(result.train))
+    write_text(folder / f"{arm}.attribution.md", attribution(result.train, arm=arm))
     write_json(Path(f"metrics/sample/{arm}.json"), result.metrics)
 
 

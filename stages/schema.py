@@ -26,6 +26,7 @@ EXAMPLE: dict[str, pl.DataType] = {
     "score": pl.Int64(),  # votes on the response, as the source counts them
     "messages": MESSAGES,
     **PROVENANCE,
+    "tags": pl.List(pl.String),  # what the source itself says it is about, besides the domain; null: it says nothing
 }
 
 # What `extract` makes of a dump: an example before any threshold. `messages` starts from title and body joined;

@@ -199,6 +199,20 @@ def render_metrics(rows: list[Row]) -> Row:
     }
 
 
+def sample_metrics(*, coverage: float) -> Row:
+    """What `sample` measures of a draw and of random ones, for the keys that the report reads."""
+    chars = {"p50": 34.0, "p95": 182.0}
+    span = {"mean": 0.5, "min": 0.4, "max": 0.6}
+    return {
+        "measures": {"domain_entropy_bits": 0.45, "coverage": coverage, "spread": 0.55, "response_chars": chars},
+        "random_draws": {
+            "n": 20,
+            **dict.fromkeys(("domain_entropy_bits", "coverage", "spread"), span),
+            "response_chars": {key: {"mean": 40.0, "min": 30.0, "max": 190.0} for key in chars},
+        },
+    }
+
+
 def losses(n_steps: int, *, start: float) -> pl.DataFrame:
     """A loss that falls as 1/step, to be smoothed."""
     step = pl.int_range(1, n_steps + 1, eager=True)
@@ -232,6 +246,7 @@ def write_run(root: Path, *, n_prompts: int = 60, n_examples: int = 36) -> None:
     for arm, n in (("curated", n_examples), ("bulk", 5 * n_examples)):
         rows = examples(arm, n)
         write_table(root / f"data/sample/{arm}.parquet", table(rows, EXAMPLE), EXAMPLE)
+        write_json(root / f"metrics/sample/{arm}.json", sample_metrics(coverage=0.7 if arm == "curated" else 0.5))
         write_json(root / f"metrics/render/{arm}.json", render_metrics(rows))
         write_csv(root / f"data/sft/{arm}/loss.csv", losses(333, start=3.0 if arm == "curated" else 3.6))
     for folder, name, share in (

@@ -96,6 +96,7 @@ def test_every_part_of_the_run_is_told(project: Path) -> None:
     assert "cut off at 48 tokens" in words
     assert "bulk wins" in words
     assert "No reference: only a judge can tell." in words
+    assert "nearest row 0.700 0.500 0.400 to 0.600 0.500" in words  # coverage of curated, of random draws, of bulk
 
 
 def test_an_absent_rate_is_said_in_words_and_not_as_zero(project: Path) -> None:

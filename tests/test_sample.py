@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import json
+import os
 import random
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +21,7 @@ from stages.errors import InputError, ParamsError
 from stages.runtime.files import read_table, write_table
 from stages.sample import ArmParams, Params, run, to_jsonl
 from stages.schema import EXAMPLE
-from tests.curation import examples, row, section, turns
+from tests.curation import ROOT, examples, row, section, turns
 
 STEM, NI = "stack_exchange_stem", "natural_instructions"
 
@@ -27,13 +30,27 @@ def strategy(temperature: float | None = 1.0, within: str = "random", *, each_fi
     return {"temperature": temperature, "within": within, "each_first": each_first}
 
 
-def params(seed: int = 0, n_heldout: int = 0, **groups: dict[str, Any]) -> Params:
+def params(seed: int = 0, n_heldout: int = 0, *, redistribute: bool = False, **groups: dict[str, Any]) -> Params:
     plain = {STEM: strategy(3.0, "score"), "wikihow": strategy(None), NI: strategy(None, each_first=True)}
-    return Params.model_validate({"seed": seed, "n_heldout": n_heldout, "groups": {**plain, **groups}})
+    return Params.model_validate(
+        {
+            "seed": seed,
+            "n_heldout": n_heldout,
+            "redistribute": redistribute,
+            "groups": {**plain, **groups},
+            "vectors": {"model": "tfidf", "revision": None, "max_tokens": 64},
+            "deita": {"by": "score", "max_cosine": 0.9},
+            "measures": {"n_rows": 50, "n_random_draws": 2},
+        }
+    )
 
 
 def arm(**quotas: int) -> ArmParams:
     return ArmParams(pool="data/dedup/kept.parquet", quotas=quotas)
+
+
+def by_strategy(name: str, **quotas: int) -> ArmParams:
+    return ArmParams.model_validate({"pool": "data/dedup/kept.parquet", "quotas": quotas, "strategy": name})
 
 
 def rows_of(group: str, **sizes: int) -> list[dict[str, Any]]:
@@ -166,6 +183,28 @@ def test_a_pool_too_small_is_one_sentence_with_group_asked_and_there() -> None:
         run(examples(), params(), arm(stack_exchange_stem=1))
 
 
+def test_what_a_group_lacks_is_split_over_the_others_where_that_is_allowed() -> None:
+    quotas = arm(stack_exchange_stem=20, wikihow=38, natural_instructions=10)  # wikihow has 35
+    found = run(POOL, params(redistribute=True), quotas)
+    assert by(found.train, "group") == {STEM: 22, "wikihow": 35, NI: 11}  # 3 as 20 to 10
+    told = {group: quota["n_redistributed"] for group, quota in found.metrics["quotas"].items()}
+    assert told == {STEM: 2, "wikihow": -3, NI: 1}
+    assert found.metrics["quotas"]["wikihow"]["n_exhausted_domains"] == 2
+    assert len(found.train) == 68
+
+
+def test_redistribution_does_not_change_a_draw_that_lacks_nothing() -> None:
+    quotas = arm(stack_exchange_stem=20, wikihow=30)
+    first, second = (run(POOL, params(n_heldout=9, redistribute=allowed), quotas) for allowed in (False, True))
+    assert first.train.equals(second.train)
+    assert first.heldout.equals(second.heldout)
+
+
+def test_what_no_group_has_cannot_be_redistributed() -> None:
+    with pytest.raises(InputError, match=r"'wikihow'.* asked 100 and there are 35; "):
+        run(POOL, params(redistribute=True), arm(stack_exchange_stem=22, wikihow=100))
+
+
 def test_a_quota_for_a_group_without_a_strategy_is_refused() -> None:
     with pytest.raises(ParamsError, match=r"keys of sample.groups, got 'poems'; .*wikihow"):
         run(POOL, params(), arm(poems=1))
@@ -184,13 +223,22 @@ def test_metrics_by_hand() -> None:
         row("y:1", domain="d1", group="wikihow", messages=turns("a", "bc", "def", "ghij")),
     ]
     found = run(examples(*rows), params(), arm(stack_exchange_stem=2, wikihow=1)).metrics
+    measures, random_draws = found.pop("measures"), found.pop("random_draws")
     stem = {"n": 2, "n_domains": 2, "domain_entropy_bits": 1.0, "mean_prompt_chars": 3.0, "mean_response_chars": 4.0}
     wikihow = {"n": 1, "n_domains": 1, "domain_entropy_bits": 0.0, "mean_prompt_chars": 4.0, "mean_response_chars": 6.0}
     assert found == {
         "n": 3, "n_domains": 2, "domain_entropy_bits": pytest.approx(0.918296, abs=1e-6),
         "mean_prompt_chars": pytest.approx(10 / 3), "mean_response_chars": pytest.approx(14 / 3),
         "groups": {STEM: stem, "wikihow": wikihow}, "sources": {"x": stem, "y": wikihow}, "n_heldout": 0, "n_pool": 3,
+        "quotas": {
+            STEM: {"n_asked": 2, "n_drawn": 2, "n_exhausted_domains": 2, "n_redistributed": 0},
+            "wikihow": {"n_asked": 1, "n_drawn": 1, "n_exhausted_domains": 1, "n_redistributed": 0},
+        },
     }  # fmt: skip
+    assert measures["coverage"] == pytest.approx(1, abs=0.01)
+    assert measures["response_chars"] == {"p05": 2.0, "p25": 2.0, "p50": 6.0, "p75": 6.0, "p95": 6.0}
+    assert random_draws["n"] == 2
+    assert random_draws["coverage"] == {name: pytest.approx(measures["coverage"]) for name in ("mean", "min", "max")}
 
 
 def test_the_jsonl_has_the_release_format() -> None:
@@ -200,6 +248,93 @@ def test_the_jsonl_has_the_release_format() -> None:
         {"conversations": ["a", "b", "c", "d"], "source": "x"},
     ]
     assert "Où" in text
+
+
+STRATEGIES = ("random", "longest", "k_center", "facility_location", "tags", "deita")
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_every_strategy_meets_the_quotas_whatever_the_order_of_rows(name: str) -> None:
+    order = list(range(len(POOL)))
+    random.Random(0).shuffle(order)
+    quotas = by_strategy(name, stack_exchange_stem=9, wikihow=7)
+    first, second = (run(pool, params(n_heldout=6), quotas) for pool in (POOL, POOL[order]))
+    assert first.train.equals(second.train)
+    assert first.heldout.equals(second.heldout)
+    assert first.metrics == second.metrics
+    assert by(first.train, "group") == {STEM: 9, "wikihow": 7}
+    assert not {*first.train["id"]} & {*first.heldout["id"]}
+    assert len(first.heldout) == 6
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_every_strategy_draws_from_the_whole_pool_too(name: str) -> None:
+    found, more = (run(POOL, params(n_heldout=n), by_strategy(name, all=20)) for n in (0, 10))
+    assert len(found.train) == 20
+    assert more.train.equals(found.train)
+    assert len(more.heldout) == 10
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_every_strategy_may_use_the_pool_up(name: str) -> None:
+    everything = run(POOL, params(n_heldout=3, redistribute=True), by_strategy(name, all=3)).train
+    assert len(everything) == 3
+    if name != "deita":  # near rows never qualify
+        found = run(POOL, params(n_heldout=3), by_strategy(name, all=len(POOL)))
+        assert found.train.equals(POOL.sort("id"))
+        assert found.heldout.is_empty()
+
+
+def test_random_within_a_group_is_what_lima_draws_from_all() -> None:
+    first, second = (run(POOL, params(n_heldout=5), by_strategy(name, all=30)) for name in ("lima", "random"))
+    assert first.train.equals(second.train)
+    assert first.heldout.equals(second.heldout)
+
+
+def test_the_longest_are_those_with_the_longest_responses() -> None:
+    rows = [row(f"a:{i}", response="x" * n, group=STEM) for i, n in enumerate([5, 9, 7, 9, 1])]
+    assert run(examples(*rows), params(), by_strategy("longest", all=2)).train["id"].to_list() == ["a:1", "a:3"]
+    assert run(examples(*rows), params(), by_strategy("longest", all=3)).train["id"].to_list() == ["a:1", "a:2", "a:3"]
+
+
+def test_tags_come_with_the_domain_and_higher_votes_first() -> None:
+    rows = [
+        row("a:1", domain="bread", tags=["oven"], score=5),
+        row("a:2", domain="bread", tags=["oven"], score=9),
+        row("a:3", domain="cake", tags=None, score=1),
+        row("a:4", domain="bread", tags=["oven", "salt"], score=0),
+        row("a:5", domain="cake", tags=["oven"], score=2),
+    ]
+    drawn = [set(run(examples(*rows), params(), by_strategy("tags", all=n)).train["id"]) for n in (1, 2, 3)]
+    # bread-oven-salt, then cake-oven for its domain; a new round begins with bread-oven of 9 votes
+    assert drawn == [{"a:4"}, {"a:4", "a:5"}, {"a:4", "a:5", "a:2"}]
+
+
+def test_deita_takes_the_best_voted_of_what_is_alike() -> None:
+    texts = {"a:1": "the oak burns", "a:2": "the oak burns", "a:3": "elm wood bends well", "a:4": "ash splits"}
+    votes = {"a:1": 3, "a:2": 8, "a:3": 1, "a:4": None}
+    rows = [row(id_, text, "Yes.", score=votes[id_], group=STEM) for id_, text in texts.items()]
+    drawn = [set(run(examples(*rows), params(), by_strategy("deita", all=n)).train["id"]) for n in (1, 2, 3)]
+    assert drawn == [{"a:2"}, {"a:2", "a:4"}, {"a:2", "a:4", "a:3"}]  # no votes: the middle
+    with pytest.raises(InputError, match=r"asked 4 and 3 qualify; raise `sample.deita.max_cosine`"):
+        run(examples(*rows), params(), by_strategy("deita", all=4))
+
+
+def test_what_deita_passes_over_is_redistributed() -> None:
+    alike = [row(f"a:{i}", "the oak burns", group=STEM) for i in range(5)]
+    others = [row(f"b:{i}", f"word{i} other{i}", f"third{i} fourth{i}", group="wikihow") for i in range(9)]
+    quotas = by_strategy("deita", stack_exchange_stem=3, wikihow=3)
+    found = run(examples(*alike, *others), params(redistribute=True), quotas)
+    assert by(found.train, "group") == {STEM: 1, "wikihow": 5}
+
+
+def test_an_unknown_strategy_is_refused() -> None:
+    with pytest.raises(ValidationError, match="'lima', 'random', 'longest'"):
+        by_strategy("best", all=1)
+
+
+def test_an_arm_without_a_strategy_is_drawn_by_lima() -> None:
+    assert arm(wikihow=1).strategy == "lima"
 
 
 def write_params(**quotas: dict[str, int]) -> None:
@@ -222,6 +357,8 @@ def test_the_command_writes_all_or_nothing(
     assert (len(train), len(heldout)) == (50, 50)
     assert Path("data/sample/curated.jsonl").read_text() == to_jsonl(train)
     assert json.loads(Path("metrics/sample/curated.json").read_text())["groups"]["wikihow"]["n"] == 20
+    attribution = Path("data/sample/curated.attribution.md").read_text()
+    assert attribution.count("\n- ") == 50
     assert capsys.readouterr().err == ""
 
     write_table(Path("data/dedup/unfiltered.parquet"), POOL, EXAMPLE)
@@ -245,3 +382,32 @@ def test_too_few_held_out_rows_are_told(
 def test_a_group_of_one_of_each_first_may_be_used_up_exactly() -> None:
     found = run(POOL, params(n_heldout=5), arm(natural_instructions=18))
     assert (len(found.train), len(found.heldout)) == (18, 0)
+
+
+@pytest.mark.slow
+def test_one_thread_and_two_draw_the_same_bytes(tmp_path: Path) -> None:
+    """As two processes: the number of threads is fixed when the libraries are loaded."""
+    rng = np.random.default_rng(0)
+    words = [f"w{number}" for number in range(500)]
+    rows = [
+        row(f"a:{i:04}", " ".join(rng.choice(words[: 100 * (1 + i % 5)], 12)), " ".join(rng.choice(words, 20)))
+        for i in range(1500)
+    ]
+    pool = tmp_path / "data/dedup/kept.parquet"
+    write_table(pool, examples(*rows), EXAMPLE)
+    settings_ = section("sample", Params).model_dump()
+    arms = {
+        name: {"sample": {"pool": "data/dedup/kept.parquet", "quotas": {"all": 400}, "strategy": name}}
+        for name in ("k_center", "facility_location", "deita")
+    }
+    (tmp_path / "params.yaml").write_text(json.dumps({"sample": settings_, "arms": arms}))
+    for name in arms:
+        found = []
+        for threads in ("1", "2"):
+            variables = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "POLARS_MAX_THREADS")
+            environment = {**os.environ, **dict.fromkeys(variables, threads), "PYTHONPATH": str(ROOT)}
+            command = [sys.executable, "-m", "stages.sample", name]
+            subprocess.run(command, cwd=tmp_path, env=environment, check=True)
+            files = [tmp_path / f"data/sample/{name}{end}" for end in (".parquet", ".heldout.parquet", ".jsonl")]
+            found.append([path.read_bytes() for path in (*files, tmp_path / f"metrics/sample/{name}.json")])
+        assert found[0] == found[1]

@@ -101,6 +101,50 @@ def table_1(renders: Mapping[str, Mapping[str, Any]]) -> list[GroupRow]:
     return rows
 
 
+class Measured(NamedTuple):
+    """One measure of an arm's draw, and its mean, lowest and highest in random draws of the pool, None without any."""
+
+    value: float
+    random: Mapping[str, float] | None
+
+    @property
+    def is_beyond(self) -> bool:
+        """Whether no random draw has been as low or as high."""
+        return self.random is not None and not self.random["min"] <= self.value <= self.random["max"]
+
+
+class MeasureRow(NamedTuple):
+    """A measure of every arm's draw; None where an arm has none, as of a single row."""
+
+    name: str
+    digits: int
+    arms: dict[str, Measured | None]
+
+
+_MEASURES = {  # keys in metrics/sample/<arm>.json: name, digits
+    ("domain_entropy_bits",): ("entropy of the domains, bits", 2),
+    ("coverage",): ("coverage: mean cosine of the pool to its nearest row", 3),
+    ("spread",): ("spread: mean distance of a row to the nearest other", 3),
+    ("response_chars", "p50"): ("median response, characters", 0),
+    ("response_chars", "p95"): ("95th percentile of the responses, characters", 0),
+}
+
+
+def measures(draws: Mapping[str, Mapping[str, Any]]) -> list[MeasureRow]:
+    """Put what `sample` measured of each arm beside the same of random draws; by arm, as the stage writes it."""
+    return [
+        MeasureRow(name, digits, {arm: _measured(metrics, keys) for arm, metrics in draws.items()})
+        for keys, (name, digits) in _MEASURES.items()
+    ]
+
+
+def _measured(metrics: Mapping[str, Any], keys: tuple[str, ...]) -> Measured | None:
+    value, random = metrics["measures"], metrics.get("random_draws")
+    for key in keys:
+        value, random = value.get(key) if value else None, random.get(key) if random else None
+    return None if value is None else Measured(value, random)
+
+
 _NONE: Mapping[str, Any] = {"n_in": 0, "n_kept": 0, "dropped": {}}
 
 

@@ -31,6 +31,7 @@ class Candidate(NamedTuple):
     author: str | None = None
     license: str | None = None
     created: str | None = None
+    tags: list[str] | None = None
     title: str | None = None
     body: str | None = None
     over_18: bool | None = None

@@ -91,6 +91,7 @@ def _candidate(
         url=next(iter(_texts(path, task, "URL")), None),
         author=", ".join(_texts(path, task, "Contributors")) or None,
         license=", ".join(_texts(path, task, "Instance License")) or None,
+        tags=_texts(path, task, "Categories") or None,
     )
 
 

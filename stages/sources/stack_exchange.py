@@ -108,7 +108,7 @@ def _sites(folder: Path) -> dict[str, list[Path]]:
 
 def _candidate(pair: Pair, *, site: str, source: str, group: str, limits: Limits) -> Candidate | str:
     """Return the row of a question, or why there is none."""
-    title, question, prompt_score = pair.prompt
+    title, question, prompt_score, tags = pair.prompt
     if pair.response is None:
         return "unanswered"
     answer_id, answer, created, license_, display_name = pair.response
@@ -130,6 +130,7 @@ def _candidate(pair: Pair, *, site: str, source: str, group: str, limits: Limits
         author=pair.author or display_name,
         license=license_ or OLD_LICENSE,
         created=created[:10] if created else None,
+        tags=re.findall(r"[^<>|]+", tags) or None,
         title=title,
         body=body or None,
         prompt_score=prompt_score,
@@ -163,7 +164,7 @@ def _add_post(row: Row, pairing: Pairing, limits: Limits) -> None:
     kind, body = row.get("PostTypeId"), row.get("Body", "")
     kept = body if len(body) <= limits.max_post_chars else None
     if kind == "1":
-        pairing.add_prompt(row["Id"], [row.get("Title", ""), kept, _integer(row, "Score")])
+        pairing.add_prompt(row["Id"], [row.get("Title", ""), kept, _integer(row, "Score"), row.get("Tags", "")])
     elif kind == "2" and "ParentId" in row:
         fields = [row["Id"], kept, row.get("CreationDate"), row.get("ContentLicense"), row.get("OwnerDisplayName")]
         pairing.add_response(

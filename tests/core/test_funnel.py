@@ -1,7 +1,7 @@
 import polars as pl
 import pytest
 
-from stages.core.funnel import flows, reasons, table_1
+from stages.core.funnel import Measured, flows, measures, reasons, table_1
 from stages.errors import InputError
 from stages.schema import EXAMPLE
 
@@ -58,3 +58,25 @@ def test_table_1_holds_the_papers_groups_and_ours() -> None:
     assert rows["wikiHow"].arms == {"ours": (3, 12.5, 90.0, 1), "theirs": None}
     assert rows["all of it"].paper is None
     assert list(rows)[-1] == "all of it"
+
+
+def test_measures_stand_beside_those_of_random_draws() -> None:
+    span = {"mean": 0.5, "min": 0.4, "max": 0.6}
+    random = {"n": 20, "domain_entropy_bits": span, "coverage": span, "response_chars": {"p50": span, "p95": span}}
+    chars = {"p50": 0.4, "p95": 0.61}
+    arms = {
+        "a": {
+            "measures": {"domain_entropy_bits": 0.5, "coverage": 0.39, "response_chars": chars},
+            "random_draws": random,
+        },
+        "b": {"measures": {"domain_entropy_bits": 0.0, "coverage": 0.5, "spread": 0.2, "response_chars": chars}},
+    }
+    rows = {row.name.split(":")[0]: row.arms for row in measures(arms)}
+    assert rows["coverage"]["a"] == Measured(0.39, span)
+    assert rows["coverage"]["a"].is_beyond
+    assert not rows["median response, characters"]["a"].is_beyond
+    assert rows["95th percentile of the responses, characters"]["a"].is_beyond
+    assert rows["coverage"]["b"] == Measured(0.5, None)
+    assert not rows["coverage"]["b"].is_beyond
+    assert rows["spread"] == {"a": None, "b": Measured(0.2, None)}
+    assert rows["entropy of the domains, bits"]["b"] == Measured(0.0, None)

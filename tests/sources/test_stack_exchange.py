@@ -83,6 +83,7 @@ def test_a_row_holds_question_answer_and_provenance(tmp_path):
         "author": "Ann & Bo",
         "license": "CC BY-SA 4.0",
         "created": "2016-08-02",
+        "tags": ["a", "b"],
         "title": "Why is it?",
         "body": "Since when?",
         "over_18": None,
