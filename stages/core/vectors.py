@@ -10,13 +10,14 @@ order of additions: any number of threads, any BLAS, one row at a time or a thou
 ties can be broken by row.
 """
 
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import polars as pl
 
-from stages.core.words import chunks, hash_words, mix
+from stages.core.words import hash_words, mix
 
 F32 = np.ndarray[Any, np.dtype[np.float32]]
 F64 = np.ndarray[Any, np.dtype[np.float64]]
@@ -30,6 +31,7 @@ MAX_DIMENSIONS = 4096
 _BUCKET_BITS = 18
 _N_BUCKETS = 1 << _BUCKET_BITS  # words that share a bucket count as one: of 20,000 words in use, 1 in 13 shares its own
 _N_COUNTED = 50_000  # texts that document frequencies are counted in
+_CHUNK_BYTES = 1 << 19  # of text that are taken apart together; a longer text makes a longer chunk
 
 
 def tfidf(texts: pl.Series) -> F32:
@@ -40,7 +42,7 @@ def tfidf(texts: pl.Series) -> F32:
     weights = _signed_idf(texts.gather_every(max(1, -(-len(texts) // _N_COUNTED))))
     columns, _ = _hashing()
     vectors = np.zeros((len(texts), N_DIMENSIONS), dtype=np.float32)
-    for start, chunk in chunks(texts):
+    for start, chunk in _chunks(texts):
         rows, buckets, counts = _terms(chunk)
         values = (1 + np.log(counts)) * weights[buckets]
         places = rows * N_DIMENSIONS + columns[buckets]
@@ -69,7 +71,7 @@ def similarities(some: F32, others: F32) -> F32:
 
 def _terms(texts: list[str]) -> tuple[I64, I64, I64]:
     """The words of each text: (n_terms,) row, bucket and how often, by row and bucket."""
-    words = hash_words(texts)
+    words = hash_words([text.encode() for text in texts])
     rows = np.repeat(np.arange(len(texts)), np.diff(words.offsets))
     buckets = (words.hashes >> np.uint64(64 - _BUCKET_BITS)).astype(np.int64)
     keys, counts = np.unique(rows * _N_BUCKETS + buckets, return_counts=True)
@@ -79,10 +81,21 @@ def _terms(texts: list[str]) -> tuple[I64, I64, I64]:
 def _signed_idf(texts: pl.Series) -> F64:
     """The weight of each bucket, shape (_N_BUCKETS,): its inverse document frequency with its sign."""
     frequencies = np.zeros(_N_BUCKETS, dtype=np.int64)
-    for _, chunk in chunks(texts):
+    for _, chunk in _chunks(texts):
         frequencies += np.bincount(_terms(chunk)[1], minlength=_N_BUCKETS)
     _, signs = _hashing()
     return np.asarray(signs * (1 + np.log((1 + len(texts)) / (1 + frequencies))), dtype=np.float64)
+
+
+def _chunks(texts: pl.Series) -> Iterator[tuple[int, list[str]]]:
+    """Give (index of the first, texts) in parts of about _CHUNK_BYTES each, so that memory is bounded."""
+    ends = texts.str.len_bytes().cast(pl.Int64).cum_sum().to_numpy()
+    start = 0
+    while start < len(texts):
+        done = ends[start - 1] if start else 0
+        stop = max(int(np.searchsorted(ends, done + _CHUNK_BYTES, side="right")), start + 1)
+        yield start, texts.slice(start, stop - start).to_list()
+        start = stop
 
 
 @lru_cache(maxsize=1)
