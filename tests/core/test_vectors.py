@@ -63,7 +63,7 @@ def test_no_texts_have_no_vectors() -> None:
 
 def test_vectors_do_not_depend_on_how_texts_are_chunked(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = tfidf(TEXTS)
-    monkeypatch.setattr("stages.core.words.CHUNK_BYTES", 1)
+    monkeypatch.setattr("stages.core.vectors._CHUNK_BYTES", 1)
     assert np.array_equal(tfidf(TEXTS), whole)
 
 
