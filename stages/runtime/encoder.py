@@ -76,9 +76,11 @@ class _Encoder:
         path = CACHE / "vectors" / f"{key.hexdigest()}.npy"
         if path.is_file():
             try:
-                return np.asarray(np.load(path, allow_pickle=False), dtype=np.float32)
+                kept: F32 = np.load(path, allow_pickle=False)
+                if kept.dtype == np.float32 and len(kept) == len(texts):
+                    return kept
             except (OSError, ValueError, EOFError):
-                path.unlink()  # damaged: made anew
+                pass  # damaged: made anew
         vectors = fixed_point(self._encode(list(texts.values())))
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(f".{path.name}.partial")
