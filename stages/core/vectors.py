@@ -35,7 +35,7 @@ _N_COUNTED = 50_000  # texts that document frequencies are counted in
 def tfidf(texts: pl.Series) -> F32:
     """Give the fixed-point vectors of texts, shape (n, N_DIMENSIONS); a text without words is 0.
 
-    Some 60 MB of text a CPU second; memory is that of the result and a chunk.
+    Some 20 MB of text a CPU second; memory is that of the result and a chunk.
     """
     weights = _signed_idf(texts.gather_every(max(1, -(-len(texts) // _N_COUNTED))))
     columns, _ = _hashing()

@@ -52,6 +52,7 @@ class _Encoder:
 
         check_model_folder(folder)
         self.folder, self.max_tokens = folder, max_tokens
+        self.known: dict[bytes, F32] = {}  # vectors of this process, by a text's hash
         self.loaded: tuple[Any, Any] | None = None  # tokenizer and model, once a text is not in the cache
         files = sorted({path for pattern in _WANTED for path in folder.glob(pattern)})
         self.key = hashlib.blake2b(f"{max_tokens}".encode(), digest_size=16)
@@ -61,21 +62,26 @@ class _Encoder:
                 self.key.update(hashlib.file_digest(file, "sha256").digest())
 
     def __call__(self, texts: pl.Series) -> F32:
-        parts = [texts.slice(start, _CHUNK).to_list() for start in range(0, len(texts), _CHUNK)]
-        vectors = [self._kept(part) for part in progress(parts, desc="encode", unit="chunk")]
-        return np.concatenate(vectors) if vectors else np.zeros((0, 1), dtype=np.float32)
+        keys = [hashlib.blake2b(text.encode(), digest_size=16).digest() for text in texts]
+        new = {key: text for key, text in zip(keys, texts, strict=True) if key not in self.known}
+        parts = [list(new.items())[start : start + _CHUNK] for start in range(0, len(new), _CHUNK)]
+        for part in progress(parts, desc="encode", unit="chunk"):
+            self.known.update(zip(dict(part), self._kept(dict(part)), strict=True))
+        return np.stack([self.known[key] for key in keys]) if keys else np.zeros((0, 1), dtype=np.float32)
 
-    def _kept(self, texts: list[str]) -> F32:
+    def _kept(self, texts: dict[bytes, str]) -> F32:
+        """The vectors of texts by their keys, made or read."""
         key = self.key.copy()
-        for text in texts:
-            key.update(hashlib.blake2b(text.encode(), digest_size=16).digest())
+        key.update(b"".join(texts))
         path = CACHE / "vectors" / f"{key.hexdigest()}.npy"
         if path.is_file():
             try:
-                return np.asarray(np.load(path, allow_pickle=False), dtype=np.float32)
-            except (OSError, ValueError):
-                path.unlink()  # damaged: made anew
-        vectors = fixed_point(self._encode(texts))
+                kept: F32 = np.load(path, allow_pickle=False)
+                if kept.dtype == np.float32 and len(kept) == len(texts):
+                    return kept
+            except (OSError, ValueError, EOFError):
+                pass  # damaged: made anew
+        vectors = fixed_point(self._encode(list(texts.values())))
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(f".{path.name}.partial")
         with partial.open("wb") as file:

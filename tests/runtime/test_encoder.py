@@ -71,6 +71,14 @@ def test_padding_and_order_change_nothing(folder: Path, cache: Path) -> None:
     assert len(list(cache.glob("*.npy"))) == 5  # texts 0 and 3 are one
 
 
+def test_a_text_is_encoded_once_in_a_process(folder: Path, cache: Path) -> None:
+    encode = load_encoder(params(folder))
+    whole = encode(TEXTS)
+    assert np.array_equal(encode(TEXTS[[3, 1]]), whole[[3, 1]])
+    assert len(list(cache.glob("*.npy"))) == 1
+    assert encode(TEXTS.clear()).shape[0] == 0
+
+
 def test_a_longer_text_is_cut(folder: Path) -> None:
     found = load_encoder(params(folder, max_tokens=8))(pl.Series(["oak " * 30, "oak " * 6]))
     assert np.array_equal(found[0], found[1])
@@ -79,9 +87,12 @@ def test_a_longer_text_is_cut(folder: Path) -> None:
 def test_vectors_are_kept_and_a_damaged_file_is_made_anew(folder: Path, cache: Path) -> None:
     first = load_encoder(params(folder))(TEXTS)
     [kept] = cache.glob("*.npy")
-    np.save(kept, np.zeros_like(first))
+    np.save(kept, np.zeros((4, 24), np.float32))
     assert not load_encoder(params(folder))(TEXTS).any()
-    kept.write_bytes(b"\x93NUMPY")
+    for damage in (b"", b"\x93NUMPY"):
+        kept.write_bytes(damage)
+        assert np.array_equal(load_encoder(params(folder))(TEXTS), first)
+    np.save(kept, np.zeros((3, 24), np.float32))
     assert np.array_equal(load_encoder(params(folder))(TEXTS), first)
     assert np.array_equal(load_encoder(params(folder, max_tokens=9))(TEXTS), first)  # all texts are shorter
     assert len(list(cache.glob("*.npy"))) == 2
