@@ -37,7 +37,7 @@ _CHUNK_BYTES = 1 << 19  # of text that are taken apart together; a longer text m
 def tfidf(texts: pl.Series) -> F32:
     """Give the fixed-point vectors of texts, shape (n, N_DIMENSIONS); a text without words is 0.
 
-    Some 60 MB of text a CPU second; memory is that of the result and a chunk.
+    Some 20 MB of text a CPU second; memory is that of the result and a chunk.
     """
     weights = _signed_idf(texts.gather_every(max(1, -(-len(texts) // _N_COUNTED))))
     columns, _ = _hashing()
