@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from stages.core.dialogues import follow_up
+from stages.core.comment_threads import follow_up
 from stages.core.html_text import html_to_text
 from stages.core.rows import Candidate, paragraphs, turns
 

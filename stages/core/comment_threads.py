@@ -1,4 +1,4 @@
-r"""dialogues: the comments under an answer as further turns between asker and answerer.
+r"""comment_threads: the comments under an answer as further turns between asker and answerer.
 
 LIMA s6 took 20 dialogues from comment threads of Stack Exchange and edited them by hand; how is not told. *Our
 reading*, for a thread that nobody edits:

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.core.dialogues import clean_comment, follow_up, is_meant
+from stages.core.comment_threads import clean_comment, follow_up, is_meant
 from stages.core.posts import Site, Thread, candidate, dialogue
 
 ASKER, ANSWERER = ("1", "Ann Lee"), ("2", "Bo")
