@@ -2,16 +2,24 @@
 
 Reads data/pull/<source>/ as the source's format says; data/catalog/stack_exchange.csv has the quota groups of sites.
 Writes data/extract/<source>.parquet (CANDIDATE) and data/extract/<source>.prompts.parquet (PROMPT), by id, either may
-be empty, and data/extract/<source>.left_out.parquet (LEFT_OUT: what is no row, by reason). Prints all that in one line.
+be empty, and data/extract/<source>.left_out.parquet (LEFT_OUT: what is no row, by reason). Prints all that in one line,
+and how many rows have an unknown licence or author.
 
 LIMA s2.1 and s2.2 name the sources; how each is read, and what is *our reading*, stands in stages/sources/<format>.py.
 No threshold of quality is applied here: only what cannot be an example is left out.
+
+Rows go to disk as they come, so memory does not grow with the dump. Sites of Stack Exchange are read in as many
+processes as there are cores, each site kept under .cache/extract/ until the source is extracted from other files: a
+killed run goes on at the last finished site. Neither cores nor memory nor kept sites show in what is written.
 """
 
 import csv
+import shutil
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, assert_never
+from typing import TYPE_CHECKING, NamedTuple, assert_never
 
 import polars as pl
 from pydantic import Field
@@ -20,13 +28,20 @@ from stages.core.formats import Format, Source
 from stages.core.rows import Candidate, Prompt, Tally
 from stages.core.section import Section
 from stages.errors import InputError
-from stages.runtime.files import empty_table, write_table
+from stages.runtime.files import write_table
 from stages.runtime.main import run_stage
 from stages.runtime.params import load_params
+from stages.runtime.progress import progress
+from stages.runtime.shards import Shelf, code_version, file_digest, key_of
+from stages.runtime.table_parts import PartWriter, merge_parts
+from stages.runtime.workers import Do, n_cores, workers
 from stages.schema import CANDIDATE, LEFT_OUT, PROMPT
 
+if TYPE_CHECKING:
+    from stages.sources.stack_exchange import Dump, Limits
+
 CATALOG = Path("data/catalog/stack_exchange.csv")
-_BATCH_ROWS = 10_000  # kept as Python objects before they become columns
+_MIN_BYTES_A_WORKER = 16 * 2**20  # of dumps: for less, starting a process takes longer than it saves
 
 
 class Params(Section):
@@ -35,36 +50,37 @@ class Params(Section):
     default_group: str | None = Field(min_length=1)  # quota group of a site that the catalogue lacks; null: an error
     max_post_chars: int = Field(ge=1)  # characters of a question, answer, article or comment
     max_expansion: int = Field(ge=1)  # size of an archive's content over the archive's
+    dialogues: bool  # whether comment threads of Stack Exchange become dialogues
+    memory_mb: int = Field(ge=16)  # MiB of rows and their places, of all processes; their code takes about 100 each
 
 
-class Tables(NamedTuple):
-    """The two tables of a source, by id."""
+class Parts(NamedTuple):
+    """What a source gives so far: files sorted by id within each, and the account."""
 
-    candidates: pl.DataFrame
-    prompts: pl.DataFrame
+    candidates: list[Path]
+    prompts: list[Path]
+    tally: Tally
 
 
-def run(rows: Iterable[Candidate | Prompt], tally: Tally, *, where: str = "source") -> Tables:
-    """Collect a reader's rows.
+def run(rows: Iterable[Candidate | Prompt], tally: Tally, folder: Path, *, memory_bytes: int) -> Parts:
+    """Write a reader's rows to parts in a folder, however many there are.
 
     Args:
-        rows: what the reader yields; it may be long.
+        rows: what the reader yields.
         tally: the reader's account, complete when the rows are.
-        where: what to call the source in errors.
-
-    Raises:
-        InputError: two rows have one id, or there are none at all.
+        folder: where to.
+        memory_bytes: of rows held at a time.
     """
-    candidates, prompts = _Columns(CANDIDATE), _Columns(PROMPT)
+    candidates = PartWriter(folder, "candidates", CANDIDATE, memory_bytes=memory_bytes)
+    prompts = PartWriter(folder, "prompts", PROMPT, memory_bytes=memory_bytes)
     for row in rows:
-        (candidates if isinstance(row, Candidate) else prompts).add(row)
-    tables = Tables(candidates.table(), prompts.table())
-    n_rows = tables.candidates.height + tables.prompts.height
-    assert tally.n_read == n_rows + tally.left_out.total(), f"a reader lost count: {tally}"
-    if not n_rows:
-        got = tally.line(n_candidates=0, n_prompts=0)
-        raise InputError(f"{where}: must hold something to keep, got {got}; correct its `origin` in params.yaml")
-    return tables
+        n_chars = sum(len(message["content"]) for message in row.messages)
+        (candidates if isinstance(row, Candidate) else prompts).add(row, 2 * n_chars)
+    for writer in (candidates, prompts):
+        writer.close()
+    n_rows = candidates.n_rows + prompts.n_rows
+    assert tally.n_read + tally.n_further == n_rows + tally.left_out.total(), f"a reader lost count: {tally}"
+    return Parts(sorted(folder.glob("candidates-*")), sorted(folder.glob("prompts-*")), tally)
 
 
 def main(source: str) -> None:
@@ -74,13 +90,94 @@ def main(source: str) -> None:
     folder = Path("data/pull") / source
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; `dvc repro pull@{source}` makes it")
-    rows, tally = read(format_, folder, source=source, params=params)
-    tables = run(rows, tally, where=f"sources.{source}, {folder}")
-    write_table(Path(f"data/extract/{source}.parquet"), tables.candidates, CANDIDATE)
-    write_table(Path(f"data/extract/{source}.prompts.parquet"), tables.prompts, PROMPT)
-    write_table(Path(f"data/extract/{source}.left_out.parquet"), left_out(source, tally), LEFT_OUT)
-    line = tally.line(n_candidates=tables.candidates.height, n_prompts=tables.prompts.height)
-    print(f"extract {source}: {line}")
+    shelf = Shelf("extract", source)
+    with shelf.work() as work:
+        if format_ == "stack_exchange":
+            parts = read_sites(folder, shelf, work, source=source, params=params)
+        else:
+            rows, tally = read(format_, folder, source=source, params=params)
+            parts = run(rows, tally, work, memory_bytes=params.memory_mb * 2**20)
+        write(source, parts, where=f"sources.{source}, {folder}")
+
+
+def write(source: str, parts: Parts, *, where: str) -> None:
+    """Write the three tables of a source and print their account.
+
+    Raises:
+        InputError: two rows have one id, or there are none at all.
+    """
+    tally, path = parts.tally, Path(f"data/extract/{source}.parquet")
+    if not parts.candidates + parts.prompts:
+        got = tally.line(n_candidates=0, n_prompts=0)
+        raise InputError(f"{where}: must hold something to keep, got {got}; correct its `origin` in params.yaml")
+    n_candidates = merge_parts(parts.candidates, path, CANDIDATE)
+    n_prompts = merge_parts(parts.prompts, path.with_suffix(".prompts.parquet"), PROMPT)
+    write_table(path.with_suffix(".left_out.parquet"), left_out(source, tally), LEFT_OUT)
+    unknown = unknown_provenance([path, path.with_suffix(".prompts.parquet")])
+    print(f"extract {source}: {tally.line(n_candidates=n_candidates, n_prompts=n_prompts)}{unknown}")
+
+
+def unknown_provenance(paths: Iterable[Path]) -> str:
+    """Say of how many rows the licence or author is null, that is, unknown.
+
+    Returns:
+        A clause to put behind a sentence, empty where all are known.
+    """
+    columns = [pl.scan_parquet(path).select("license", "author").null_count() for path in paths]
+    n_license, n_author = pl.concat(columns).sum().collect().row(0)
+    counts = [f"{n:,} rows of unknown {what}" for n, what in ((n_license, "licence"), (n_author, "author")) if n]
+    return f"; {', '.join(counts)}" if counts else ""
+
+
+# --- sites of Stack Exchange -------------------------------------------------------------------------------------
+
+
+def read_sites(folder: Path, shelf: Shelf, work: Path, *, source: str, params: Params) -> Parts:
+    """Read every site that is not kept on the shelf, in as many processes as there are cores."""
+    from stages.sources import stack_exchange
+
+    limits = stack_exchange.Limits(params.max_post_chars, params.max_expansion, params.dialogues)
+    dumps = stack_exchange.dumps(
+        folder, source=source, groups=read_catalog(CATALOG), default_group=params.default_group, limits=limits
+    )
+    n = min(n_cores(), 1 + sum(dump.n_bytes for dump in dumps) // _MIN_BYTES_A_WORKER)
+    limits = limits._replace(memory_bytes=params.memory_mb * 2**20 // n)
+    with ThreadPoolExecutor(n) as threads, workers(n) as do:  # a fault ends the workers first, so that no thread waits
+        one = partial(_read_site, shelf=shelf, work=work, folder=folder, limits=limits, do=do)
+        each = map if n == 1 else threads.map
+        keys = list(progress(each(one, dumps), desc="extract", total=len(dumps), unit="site"))
+    shelf.keep_only(keys)
+    total = Parts([], [], Tally(stack_exchange.UNIT))
+    for key in keys:
+        note = shelf.find(key)
+        assert note is not None, "it was found or made above"
+        total.tally.add(Tally.from_note(note))
+        total.candidates.extend(shelf.files(key))
+    return total
+
+
+def _read_site(dump: "Dump", *, shelf: Shelf, work: Path, folder: Path, limits: "Limits", do: Do) -> str:
+    """Read one site unless it is kept; gives its key."""
+    from stages.sources import stack_exchange
+
+    digests = zip(dump.files, do(file_digest, dump.files), strict=True)
+    key = key_of(
+        {
+            "site": dump.site._asdict(),
+            "files": {str(path.relative_to(folder)): digest for path, digest in digests},
+            "code": code_version(),
+            "limits": limits._replace(memory_bytes=0)._asdict(),
+        }
+    )
+    if shelf.find(key) is None:
+        with shelf.make(key) as (made, note):
+            site_work = work / key
+            site_work.mkdir()
+            try:
+                note.update(stack_exchange.extract(dump, site_work, made, limits, do).note())
+            finally:
+                shutil.rmtree(site_work)
+    return key
 
 
 def left_out(source: str, tally: Tally) -> pl.DataFrame:
@@ -98,14 +195,7 @@ def read(
     """
     match format_:
         case "stack_exchange":
-            from stages.sources import stack_exchange
-
-            tally = Tally(stack_exchange.UNIT)
-            limits = stack_exchange.Limits(params.max_post_chars, params.max_expansion)
-            groups = read_catalog(CATALOG)
-            return stack_exchange.read(
-                folder, source=source, groups=groups, default_group=params.default_group, limits=limits, tally=tally
-            ), tally
+            raise AssertionError("sites are read by read_sites")
         case "wikihow":
             from stages.sources import wikihow
 
@@ -115,7 +205,13 @@ def read(
             from stages.sources import reddit
 
             tally = Tally(reddit.UNIT)
-            return reddit.read(folder, source=source, max_post_chars=params.max_post_chars, tally=tally), tally
+            return reddit.read(
+                folder,
+                source=source,
+                max_post_chars=params.max_post_chars,
+                max_expansion=params.max_expansion,
+                tally=tally,
+            ), tally
         case "natural_instructions":
             from stages.sources import natural_instructions
 
@@ -147,33 +243,6 @@ def read_catalog(path: Path) -> dict[str, str]:
     if len(groups) < len(lines):
         raise InputError(f"{path}: must name each site once, got {len(lines) - len(groups)} repeated; remove them")
     return groups
-
-
-class _Columns:
-    """Rows that become columns in batches, since Python objects take many times the space."""
-
-    def __init__(self, schema: dict[str, pl.DataType]) -> None:
-        self.schema = schema
-        self.rows: list[tuple[Any, ...]] = []
-        self.batches: list[pl.DataFrame] = [empty_table(schema)]
-
-    def add(self, row: tuple[Any, ...]) -> None:
-        self.rows.append(row)
-        if len(self.rows) == _BATCH_ROWS:
-            self._flush()
-
-    def table(self) -> pl.DataFrame:
-        """Return all rows by id."""
-        self._flush()
-        table = pl.concat(self.batches).sort("id")
-        repeated = table.filter(pl.col("id").is_duplicated())
-        if repeated.height:
-            raise InputError(f"{repeated['id'][0]}: ids must be unique, got it twice; give each row once in the origin")
-        return table
-
-    def _flush(self) -> None:
-        self.batches.append(pl.DataFrame(self.rows, schema=self.schema, orient="row", strict=True))
-        self.rows = []
 
 
 if __name__ == "__main__":

@@ -1,6 +1,12 @@
 import csv
+import io
 import json
+import os
 import re
+import shutil
+import subprocess
+import sys
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -11,7 +17,8 @@ from stages import extract, pull
 from stages.core.dumps import SITE_GROUPS
 from stages.core.rows import Candidate, Prompt, Tally, turns
 from stages.errors import InputError
-from stages.extract import read_catalog, run
+from stages.extract import read_catalog, run, write
+from stages.runtime import shards as shards_module
 from stages.runtime.files import read_table
 from stages.schema import CANDIDATE, LEFT_OUT, PROMPT
 
@@ -23,7 +30,7 @@ PARAMS = """
 miniature: {seed: 0, n_people: 300}
 sources: {%s}
 pull: {max_file_bytes: 100000000, max_total_bytes: 1, concurrency: 1, timeout_s: 1.0, max_attempts: 1}
-extract: {default_group: null, max_post_chars: 200000, max_expansion: 200}
+extract: {default_group: null, max_post_chars: 200000, max_expansion: 200, dialogues: false, memory_mb: 64}
 """
 
 
@@ -123,32 +130,51 @@ def candidate(id_="s:1"):
     return Candidate(id_, "s", "d", "g", None, turns("q", "a"))
 
 
-def test_run_sorts_by_id_and_keeps_empty_tables_typed():
-    found = run([candidate("s:b"), candidate("s:a")], Tally("rows", 2))
-    assert found.candidates["id"].to_list() == ["s:a", "s:b"]
-    assert dict(found.candidates.schema) == CANDIDATE
-    assert (found.prompts.height, dict(found.prompts.schema)) == (0, PROMPT)
+def written(folder, rows, tally=None, memory_bytes=2**24):
+    """The two tables that `run` and `write` make of rows."""
+    parts = run(rows, tally or Tally("rows", len(rows)), folder / "parts", memory_bytes=memory_bytes)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        write("s", parts, where="sources.s, data/pull/s")
+        return tables(folder, "s")
 
 
-def test_run_joins_batches(monkeypatch):
-    monkeypatch.setattr(extract, "_BATCH_ROWS", 3)
+def test_rows_are_sorted_by_id_and_empty_tables_typed(tmp_path):
+    candidates, prompts = written(tmp_path, [candidate("s:b"), candidate("s:a")])
+    assert candidates["id"].to_list() == ["s:a", "s:b"]
+    assert dict(candidates.schema) == CANDIDATE
+    assert (prompts.height, dict(prompts.schema)) == (0, PROMPT)
+
+
+def test_prompts_are_apart_from_candidates(tmp_path):
     rows = [candidate(f"s:{i}") for i in range(7)] + [Prompt("s:p", "dev", "s", "g", "d", turns("q"))]
-    found = run(rows, Tally("rows", 8))
-    assert (found.candidates.height, found.prompts.height) == (7, 1)
+    candidates, prompts = written(tmp_path, rows)
+    assert (candidates.height, prompts.height) == (7, 1)
 
 
-def test_an_id_given_twice_is_an_error():
+def test_an_id_given_twice_is_an_error(tmp_path):
     with pytest.raises(InputError, match="s:1: ids must be unique"):
-        run([candidate(), candidate()], Tally("rows", 2))
+        written(tmp_path, [candidate(), candidate()])
 
 
-def test_a_source_without_anything_to_keep_is_an_error():
+def test_a_source_without_anything_to_keep_is_an_error(tmp_path):
     with pytest.raises(
-        InputError, match="must hold something to keep, got 0 rows and 0 prompts of 3 posts; left out: 3 empty"
+        InputError,
+        match=r"^sources\.s, data/pull/s: must hold something to keep, got 0 rows and 0 prompts of 3 posts; "
+        "left out: 3 empty; correct its `origin`",
     ):
-        run([], Tally("posts", 3, Counter(empty=3)))
-    with pytest.raises(InputError, match=r"^sources\.mine, data/pull/mine: must hold .*; correct its `origin`"):
-        run([], Tally("posts"), where="sources.mine, data/pull/mine")
+        written(tmp_path, [], Tally("posts", 3, Counter(empty=3)))
+
+
+def test_a_reader_that_loses_count_is_a_fault_of_ours(tmp_path):
+    with pytest.raises(AssertionError, match="lost count"):
+        written(tmp_path, [candidate()], Tally("rows", 2))
+
+
+def test_rows_of_unknown_licence_or_author_are_told(tmp_path, capsys):
+    rows = [candidate("s:a"), candidate("s:b")._replace(license="CC0"), candidate("s:c")._replace(author="Ann")]
+    written(tmp_path, rows)
+    assert capsys.readouterr().out.strip().endswith("; 2 rows of unknown licence, 2 rows of unknown author")
 
 
 def test_the_catalogue_has_the_miniature_and_two_groups():
@@ -202,3 +228,142 @@ def test_a_format_that_does_not_fit_the_files_is_one_sentence(tmp_path, monkeypa
     with pytest.raises(InputError, match=r"a\.csv: must have the columns"):
         extract.main("mine")
     assert not Path("data/extract").exists()
+
+
+# --- sites -------------------------------------------------------------------------------------------------------
+
+
+def posts(n, body):
+    rows = "".join(
+        f'  <row Id="{i}" PostTypeId="1" CreationDate="2020-01-01" Score="1" Body="" Title="T {i}?" />\n'
+        f'  <row Id="{n + i}" PostTypeId="2" ParentId="{i}" CreationDate="2020-01-01" Score="1" Body="{body}" />\n'
+        for i in range(1, n + 1)
+    )
+    return f"<posts>\n{rows}</posts>\n"
+
+
+@pytest.fixture
+def sites(tmp_path, monkeypatch):
+    """Sites a and b, the second many times larger, as source `mine`; a function that runs `extract mine`."""
+    monkeypatch.chdir(tmp_path)
+    text = (PARAMS % "mine: {format: stack_exchange, origin: miniature}").replace(
+        "default_group: null", "default_group: g"
+    )
+    Path("params.yaml").write_text(text)
+    Path("data/catalog").mkdir(parents=True)
+    Path("data/catalog/stack_exchange.csv").write_bytes(CATALOG.read_bytes())
+    for site, n in (("a", 20), ("b", 4000)):
+        Path(f"data/pull/mine/{site}").mkdir(parents=True)
+        Path(f"data/pull/mine/{site}/Posts.xml").write_text(posts(n, "&lt;p&gt;An answer.&lt;/p&gt;" * 5))
+    return tmp_path
+
+
+def start():
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "DVC_ROOT": "."}
+    return subprocess.Popen([sys.executable, "-m", "stages.extract", "mine"], env=environment)
+
+
+def shards():
+    """Finished shards, and when each was."""
+    found = Path(".cache/extract/mine").glob("[!.]*/manifest.json")
+    return {path.parent.name: path.stat().st_mtime_ns for path in found}
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("sites")
+def test_a_killed_run_goes_on_at_the_last_finished_site_and_gives_the_same_bytes():
+    assert start().wait() == 0
+    expected = Path("data/extract/mine.parquet").read_bytes()
+    shutil.rmtree(".cache")
+    Path("data/extract/mine.parquet").unlink()
+    run = start()
+    while not (finished := shards()):
+        assert run.poll() is None, "it ended before it could be killed"
+        time.sleep(0.005)
+    run.kill()
+    run.wait()
+    assert len(finished) == 1
+    assert not Path("data/extract/mine.parquet").exists()
+    assert start().wait() == 0
+    assert Path("data/extract/mine.parquet").read_bytes() == expected
+    assert shards().items() > finished.items()
+    assert [path for path in Path(".cache/extract/mine").iterdir() if path.name.startswith(".")] == []
+
+
+def run_here(*names):
+    extract.main("mine")
+    return [Path(f"data/extract/{name}").read_bytes() for name in names or ("mine.parquet", "mine.left_out.parquet")]
+
+
+@pytest.mark.usefixtures("sites")
+def test_a_changed_site_is_read_anew_and_the_others_are_not(monkeypatch):
+    monkeypatch.setattr(shards_module, "CACHE", Path(".cache"))
+    run_here()
+    before = shards()
+    path = Path("data/pull/mine/a/Posts.xml")
+    path.write_text(posts(21, "b"))
+    assert pl.read_parquet(io.BytesIO(run_here("mine.parquet")[0])).height == 4021
+    assert len(before.items() & shards().items()) == 1
+    assert len(shards()) == 2  # what no run will ask for again is gone
+
+
+@pytest.mark.usefixtures("sites")
+def test_a_shard_that_was_altered_is_made_anew(monkeypatch, capsys):
+    monkeypatch.setattr(shards_module, "CACHE", Path(".cache"))
+    expected = run_here()
+    for path in Path(".cache/extract/mine").glob("*/candidates-*"):
+        path.write_bytes(path.read_bytes()[:-1])
+    assert run_here() == expected
+    assert capsys.readouterr().err.count("a kept shard is damaged") == 2
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("sites")
+def test_neither_cores_nor_memory_show_in_the_bytes(monkeypatch):
+    monkeypatch.setattr(shards_module, "CACHE", Path(".cache"))
+    expected = run_here()
+    for n_cores, memory_mb in ((1, 16), (2, 400)):
+        shutil.rmtree(".cache")
+        monkeypatch.setattr(extract, "n_cores", lambda n=n_cores: n)
+        monkeypatch.setattr(extract, "_MIN_BYTES_A_WORKER", 1)
+        text = Path("params.yaml").read_text()
+        Path("params.yaml").write_text(re.sub("memory_mb: [0-9]+", f"memory_mb: {memory_mb}", text))
+        assert run_here() == expected
+
+
+@pytest.mark.usefixtures("sites")
+def test_a_site_that_is_not_one_row_a_line_is_read_all_the_same_and_told(monkeypatch, capsys):
+    monkeypatch.setattr(shards_module, "CACHE", Path(".cache"))
+    expected = run_here("mine.parquet")
+    path = Path("data/pull/mine/a/Posts.xml")
+    path.write_text(path.read_text().replace("\n", " "))
+    assert run_here("mine.parquet") == expected
+    assert "a is not one row a line as dumps are" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("sites")
+def test_a_damaged_site_is_one_sentence_and_nothing_is_kept_of_it(monkeypatch):
+    monkeypatch.setattr(shards_module, "CACHE", Path(".cache"))
+    monkeypatch.setattr(extract, "n_cores", lambda: 1)
+    Path("data/pull/mine/a/Posts.xml").write_text("<posts>\n")
+    with pytest.raises(InputError, match=r"a/Posts\.xml: posts: must be XML, got .*truncated or damaged"):
+        extract.main("mine")
+    assert len(shards()) < 2  # the other may have been finished
+    assert not Path("data/extract").exists()
+
+
+def test_the_miniature_has_dialogues_where_they_are_asked_for(extracted, monkeypatch):
+    monkeypatch.chdir(extracted)
+    params = Path("params.yaml").read_text()
+    before = pl.read_parquet("data/extract/stack_exchange.parquet")
+    try:
+        Path("params.yaml").write_text(params.replace("dialogues: false", "dialogues: true"))
+        extract.main("stack_exchange")
+        rows = read_table(Path("data/extract/stack_exchange.parquet"), CANDIDATE)
+        assert rows.filter(pl.col("group") != "stack_exchange_dialogue").equals(before)
+        dialogues = rows.filter(pl.col("group") == "stack_exchange_dialogue")
+        assert dialogues.height > 10
+        assert dialogues["messages"].list.len().unique().to_list() == [4]
+    finally:
+        Path("params.yaml").write_text(params)
+        extract.main("stack_exchange")

@@ -19,15 +19,15 @@ import re
 from dataclasses import dataclass, field
 
 # A comment, a declaration, a tag with quotes that match, or else anything from < to the next > that begins like a tag.
+# Its five groups: "/" and name and attributes of the third kind, "/" and name of the fourth.
 _TOKEN = re.compile(
     r"<!--.*?(?:-->|\Z)"
     r"|<[!?][^<>]*+>"
-    r"""|<(?P<end>/?)(?P<name>[a-zA-Z][a-zA-Z0-9]*+)(?P<attributes>(?:[^<>"']|"[^"<]*+"|'[^'<]*+')*+)>"""
-    r"|<(?P<end_>/?)(?P<name_>[a-zA-Z][a-zA-Z0-9]*+)[^<>]*+>",
+    r"""|<(/?)([a-zA-Z][a-zA-Z0-9]*+)((?:[^<>"']|"[^"<]*+"|'[^'<]*+')*+)>"""
+    r"|<(/?)([a-zA-Z][a-zA-Z0-9]*+)[^<>]*+>",
     re.DOTALL,
 )
 _START = re.compile(r"""\bstart\s*=\s*["']?(\d{1,6})""")
-_SPACE = re.compile(r"\s+")
 _DISPLAY_MATH = re.compile(r"(\$\$.+?\$\$)", re.DOTALL)
 _EXPONENT = re.compile(r"(?<=[\w)\]}])<sup>([-+\u2212]?\d+|[a-z])</sup>")  # but not 1<sup>st</sup>
 
@@ -38,6 +38,7 @@ _BLOCKS = {
     "table", "tbody", "tfoot", "thead", "tr",
 }  # fmt: skip
 _UNSEEN = {"script", "style", "template", "title"}  # their text is not for readers
+_HEEDED = _LISTS | _BLOCKS | _UNSEEN | {"br", "blockquote", "code", "li", "pre", "td", "th"}  # others leave their text
 _MAX_DEPTH = 16  # containers inside each other; deeper ones are dissolved, as no person wrote them
 
 
@@ -51,21 +52,21 @@ def html_to_text(source: str) -> str:
     2. a hot & clean pan
     """
     builder = _Builder()
-    source = _EXPONENT.sub(r"^\1", source)
-    position = 0
-    for token in _TOKEN.finditer(source):
-        if token.start() > position:
-            builder.text(html.unescape(source[position : token.start()]))
-        position = token.end()
-        name = (token["name"] or token["name_"] or "").lower()
-        if not name:
-            continue
-        if token["end"] or token["end_"]:
-            builder.end(name)
-        else:
-            builder.start(name, token["attributes"] or "")
-    if position < len(source):
-        builder.text(html.unescape(source[position:]))
+    if "<sup>" in source:
+        source = _EXPONENT.sub(r"^\1", source)
+    first, *rest = _TOKEN.split(source)
+    if first:
+        builder.text(first)
+    parts = iter(rest)
+    for end, name, attributes, end_, name_, text in zip(parts, parts, parts, parts, parts, parts, strict=True):
+        tag = (name or name_ or "").lower()
+        if tag in _HEEDED:
+            if end or end_:
+                builder.end(tag)
+            else:
+                builder.start(tag, attributes or "")
+        if text:
+            builder.text(text)
     return builder.finish()
 
 
@@ -138,13 +139,17 @@ class _Builder:
     def text(self, text: str) -> None:
         if self.unseen:
             return
+        if "&" in text:
+            text = html.unescape(text)
         if self.code is not None:
             self.code.append(text)
         elif self.span is not None:
             self.span.append(text)
-        else:
-            parts = _DISPLAY_MATH.split(text) if "$$" in text else [text]
-            self.inline += [_SPACE.sub(" ", part) if i % 2 == 0 else part for i, part in enumerate(parts)]
+        elif "$$" in text:
+            parts = _DISPLAY_MATH.split(text)
+            self.inline += [_folded(part) if i % 2 == 0 else part for i, part in enumerate(parts)]
+        elif self.inline or not text.isspace():  # a paragraph does not begin with space
+            self.inline.append(_folded(text))
 
     def finish(self) -> str:
         self._end_code()
@@ -187,9 +192,17 @@ class _Builder:
         outer.blocks.append((container.name, lines))
 
     def _end_paragraph(self) -> None:
-        self._end_span()
-        name, joined = "tr" if self.n_cells else "p", _single_spaced(self.inline)
+        if self.span is not None:
+            self._end_span()
+        name, inline = "tr" if self.n_cells else "p", self.inline
         self.inline, self.n_cells = [], 0
+        if not inline:
+            return
+        joined = _single_spaced(inline) if len(inline) > 1 else inline[0]
+        if "\n" not in joined:
+            if line := joined.strip():
+                self.open[-1].blocks.append((name, [line]))
+            return
         lines = [line.strip() for line in joined.strip().split("\n")]
         if lines != [""]:
             self.open[-1].blocks.append((name, [line for i, line in enumerate(lines) if line or lines[i - 1]]))
@@ -228,6 +241,18 @@ def _indented(lines: list[str], marker: str) -> list[str]:
     """Put the marker before the first line and as many spaces before the others."""
     pad = " " * len(marker)
     return [(marker if i == 0 else pad) + line if line else "" for i, line in enumerate(lines)]
+
+
+def _folded(text: str) -> str:
+    r"""Return text with each run of white space as one space.
+
+    >>> _folded(" a\n  b"), _folded("\n\n")
+    (' a b', ' ')
+    """
+    folded = " ".join(text.split())
+    if not folded:
+        return " " if text else ""
+    return f"{' ' if text[0].isspace() else ''}{folded}{' ' if text[-1].isspace() else ''}"
 
 
 def _single_spaced(parts: list[str]) -> str:

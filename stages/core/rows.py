@@ -60,10 +60,10 @@ class Prompt(NamedTuple):
 
 @dataclass
 class Tally:
-    """What became of the units of a source: n_read == rows that were yielded + those left out.
+    """What became of the units of a source: n_read + n_further == rows that were yielded + those left out.
 
-    `unit` names what is counted (questions, articles, ...); `aside` counts things that are no units, such as answers
-    to questions that the dump does not hold.
+    `unit` names what is counted (questions, articles, ...); `n_further` counts the rows of a unit beyond its first;
+    `aside` counts things that are no units, such as answers to questions that the dump does not hold.
     """
 
     unit: str
@@ -71,6 +71,24 @@ class Tally:
     left_out: Counter[str] = field(default_factory=Counter)
     aside: Counter[str] = field(default_factory=Counter)
     notes: list[str] = field(default_factory=list)
+    n_further: int = 0
+
+    def add(self, other: Tally) -> None:
+        """Take in the account of another part of the source."""
+        self.n_read += other.n_read
+        self.n_further += other.n_further
+        self.left_out.update(other.left_out)
+        self.aside.update(other.aside)
+        self.notes += [note for note in other.notes if note not in self.notes]
+
+    def note(self) -> dict[str, Any]:
+        """Return the account as plain values."""
+        return {**vars(self), "left_out": dict(self.left_out), "aside": dict(self.aside)}
+
+    @classmethod
+    def from_note(cls, note: dict[str, Any]) -> Tally:
+        """Return the account that `note` has made plain values of."""
+        return cls(**{**note, "left_out": Counter(note["left_out"]), "aside": Counter(note["aside"])})
 
     def line(self, *, n_candidates: int, n_prompts: int) -> str:
         """Everything in one line.

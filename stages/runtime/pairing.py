@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from stages.errors import InputError
+
+Fields = Sequence[Any] | Mapping[str, Any]  # plain JSON values
 
 _CACHE_KIB = 64 * 1024  # what does not fit goes to a temporary file that SQLite makes and removes
 _TABLES = """
@@ -17,6 +19,8 @@ _TABLES = """
     CREATE TABLE prompt (key TEXT PRIMARY KEY, fields TEXT);
     CREATE TABLE response (parent TEXT PRIMARY KEY, score INTEGER, number INTEGER, author TEXT, fields TEXT);
     CREATE TABLE author (key TEXT PRIMARY KEY, name TEXT);
+    CREATE TABLE comment (parent TEXT, number INTEGER, fields TEXT);
+    CREATE INDEX comments ON comment (parent, number);
 """
 _BETTER = """
     INSERT INTO response VALUES (?, ?, ?, ?, ?)
@@ -32,13 +36,16 @@ _PAIRS = """
 _ORPHANS = "SELECT count(*) FROM response WHERE parent NOT IN (SELECT key FROM prompt)"
 
 
+_COMMENTS = "SELECT fields FROM comment WHERE parent = ? ORDER BY number, rowid"
+
+
 class Pair(NamedTuple):
     """A prompt and its best response; `response` and `score` are None where there is none."""
 
     key: str
-    prompt: list[Any]
+    prompt: Any
     score: int | None
-    response: list[Any] | None
+    response: Any  # None where there is none
     author: str | None  # name behind the response's author key, where it is known
 
 
@@ -55,6 +62,7 @@ class Pairing:
 
     def __enter__(self) -> Pairing:
         self._db.executescript(_TABLES.format(cache=_CACHE_KIB))
+        self._db.execute("BEGIN")  # one transaction: each statement in its own took a millisecond
         return self
 
     def __exit__(self, _kind: type[BaseException] | None, error: BaseException | None, _trace: object) -> None:
@@ -64,20 +72,33 @@ class Pairing:
                 f"temporary file of the join: {error}; free space, or name another folder in SQLITE_TMPDIR"
             ) from error
 
-    def add_prompt(self, key: str, fields: Sequence[Any]) -> None:
+    def add_prompt(self, key: str, fields: Fields) -> None:
         """Add a prompt under the key that its responses name."""
         row = (json.dumps(fields), key)
         if not self._db.execute("INSERT OR IGNORE INTO prompt (fields, key) VALUES (?, ?)", row).rowcount:
             self._db.execute("UPDATE prompt SET fields = ? WHERE key = ?", row)
             self.n_repeated += 1
 
-    def add_response(self, parent: str, *, score: int, number: int, fields: Sequence[Any], author: str = "") -> None:
+    def add_response(self, parent: str, *, score: int, number: int, fields: Fields, author: str = "") -> None:
         """Add a response; it is kept if it is the best of its parent so far."""
         self._db.execute(_BETTER, (parent, score, number, author, json.dumps(fields)))
 
     def add_author(self, key: str, name: str) -> None:
         """Add the name behind an author key."""
         self._db.execute("INSERT OR REPLACE INTO author VALUES (?, ?)", (key, name))
+
+    def add_comment(self, parent: str, *, number: int, fields: Fields) -> None:
+        """Add a comment on a response, which `comments` gives by that response's key."""
+        self._db.execute("INSERT INTO comment VALUES (?, ?, ?)", (parent, number, json.dumps(fields)))
+
+    def comments(self, parent: str) -> list[Any]:
+        """Return the fields of all comments of one parent, by number."""
+        return [json.loads(fields) for (fields,) in self._db.execute(_COMMENTS, (parent,))]
+
+    def name_of(self, author: str) -> str | None:
+        """Return the name behind an author key, where it is known."""
+        found = self._db.execute("SELECT name FROM author WHERE key = ?", (author,)).fetchone()
+        return found[0] if found else None
 
     def n_orphans(self) -> int:
         """Return how many prompts are missing that responses were given for."""

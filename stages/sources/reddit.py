@@ -30,7 +30,7 @@ from backports import zstd
 from stages.core.rows import Candidate, Prompt, Tally, iso_date, paragraphs, turns
 from stages.errors import InputError
 from stages.runtime.files import first_line
-from stages.runtime.lines import csv_header, csv_rows, json_rows
+from stages.runtime.lines import Readable, csv_header, csv_rows, json_rows
 from stages.runtime.pairing import Pair, Pairing
 from stages.runtime.progress import progress
 
@@ -57,21 +57,24 @@ _ID = re.compile(r"[0-9a-z]{1,12}")
 _IN_PERMALINK = re.compile(r"/r/(\w+)/")
 
 
-def read(folder: Path, *, source: str, max_post_chars: int, tally: Tally) -> Iterator[Candidate | Prompt]:
+def read(
+    folder: Path, *, source: str, max_post_chars: int, max_expansion: int, tally: Tally
+) -> Iterator[Candidate | Prompt]:
     """Yield a row for each submission that can be used, by id.
 
     Args:
         folder: data/pull/<source>.
         source: key of the source.
         max_post_chars: characters; a longer submission or comment is left out.
+        max_expansion: times that a zstd file's content may be larger than the file.
         tally: counts the submissions of the two subreddits and what became of them.
 
     Raises:
-        InputError: a file is damaged or of another form.
+        InputError: a file is damaged or of another form, or out of proportion.
     """
     with Pairing() as pairing:
         n_comments = 0
-        for name, row in _rows(folder):
+        for name, row in _rows(folder, max_expansion):
             if "link_id" in row:
                 n_comments += row["subreddit"] == "WritingPrompts"
                 reason = _add_comment(name, row, pairing, max_post_chars)
@@ -90,10 +93,10 @@ def read(folder: Path, *, source: str, max_post_chars: int, tally: Tally) -> Ite
         tally.notes.append("no file holds comments of r/WritingPrompts, so it gives no examples")
 
 
-def _rows(folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+def _rows(folder: Path, max_expansion: int) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield (file and line, row) of every submission and comment of the subreddits."""
     for path in sorted(folder.rglob("*.zst")):
-        for number, row in progress(_zst_rows(path), desc=path.name):
+        for number, row in progress(_zst_rows(path, max_expansion), desc=path.name):
             if isinstance(row.get("subreddit"), str) and row["subreddit"] in SUBREDDITS:
                 yield f"{path}, line {number}", row
     for path in sorted(folder.rglob("*.csv")):
@@ -107,13 +110,33 @@ def _rows(folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:
                 yield f"{path}, line {number}", {**cells, "subreddit": subreddit}
 
 
-def _zst_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def _zst_rows(path: Path, max_expansion: int) -> Iterator[tuple[int, dict[str, Any]]]:
     options: dict[int, int] = {zstd.DecompressionParameter.window_log_max: _WINDOW_LOG_MAX}
     try:
         with zstd.open(path, "rb", options=options) as file:
-            yield from json_rows(file, path, mentions=[name.encode() for name in SUBREDDITS])
+            yield from json_rows(
+                _Bounded(file, path, max_expansion), path, mentions=[name.encode() for name in SUBREDDITS]
+            )
     except (zstd.ZstdError, EOFError) as error:
         raise InputError(f"{path}: must be a whole zstd file, got {first_line(error)}; fetch it anew") from None
+
+
+class _Bounded:
+    """Reads a compressed file, and refuses to go on when it has given more than it may."""
+
+    def __init__(self, file: Readable, path: Path, max_expansion: int) -> None:
+        self.file, self.path, self.max_expansion = file, path, max_expansion
+        self.left = max_expansion * path.stat().st_size
+
+    def readline(self, size: int = -1, /) -> bytes:
+        line = self.file.readline(size)
+        self.left -= len(line)
+        if self.left < 0:
+            raise InputError(
+                f"{self.path}: must unpack to at most {self.max_expansion} times its size, got more; "
+                "if you trust it, raise `extract.max_expansion` in params.yaml"
+            )
+        return line
 
 
 def _add_submission(name: str, row: dict[str, Any], pairing: Pairing) -> None:

@@ -2,57 +2,67 @@
 
 A site is an archive (`beer.stackexchange.com.7z` with Posts.xml and Users.xml at its root, or the large sites' split
 `stackoverflow.com-Posts.7z`, `stackoverflow.com-Users.7z`), or a folder with its name that holds the XML files.
-Archives are read as a stream, in one pass, and nothing of them is unpacked.
+Archives are read as a stream, in one pass, and never unpacked.
 
 The answer is the one with the highest score, compared as integers; of several, the one with the lowest id. It is
 found among the posts themselves: AnswerCount and AcceptedAnswerId are not read (LIMA s2.1: "the top answer").
+`stages.core.posts` makes the rows and says what licence they have; `stages.core.comment_threads` says which comment threads
+are dialogues (LIMA s6).
 
-The licence is each post's ContentLicense. Dumps from before that column (2020) say nothing post by post; they were
-published as a whole under CC BY-SA 3.0, so that is what their rows carry.
+A dump as it is published is read from its bytes, in `first_pass` and `second_pass`; where it is not one row a line,
+both raise Irregular, and `whole_site` reads it by an XML parser.
 """
 
 from __future__ import annotations
 
 import re
+import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path, PurePosixPath
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import NamedTuple
-from xml.parsers import expat
 
-import py7zr
-from py7zr.io import Py7zIO, WriterFactory
-
-from stages.core.html_text import html_to_text
-from stages.core.rows import Candidate, Tally, paragraphs, storable, turns
-from stages.errors import InputError, LimaError
-from stages.runtime.files import first_line
-from stages.runtime.pairing import Pair, Pairing
-from stages.runtime.progress import progress
+from stages.core.posts import Site, Thread, candidate, dialogue
+from stages.core.rows import Candidate, Tally, storable
+from stages.core.xml_rows import Irregular
+from stages.errors import InputError
+from stages.runtime.table_parts import PartWriter
+from stages.runtime.workers import Do
+from stages.schema import CANDIDATE
+from stages.sources import stack_exchange_expat, stack_exchange_index, stack_exchange_lines
 
 UNIT = "questions"
-OLD_LICENSE = "CC BY-SA 3.0"
 
 _ARCHIVE = re.compile(r"(?P<site>.+?)(?:-(?P<table>[A-Z][A-Za-z]+))?\.7z")
-_UNREAD = ("Badges", "Comments", "PostHistory", "PostLinks", "Tags", "Votes")  # the other tables of a dump
-_INTEGER = re.compile(r"-?\d{1,18}")
-_MAX_ROW_BYTES = 32 * 2**20  # of XML that holds no start of a row: a post has at most some 100,000
-_CHUNK_BYTES = 2**20
-
-Row = dict[str, str]
+_UNREAD = ("Badges", "PostHistory", "PostLinks", "Tags", "Votes")  # the other tables of a dump
+_READ = ("Posts", "Users", "Comments")
 
 
 class Limits(NamedTuple):
-    """What a dump may not exceed."""
+    """What a dump may not exceed, and how much of it is read."""
 
     max_post_chars: int  # of HTML; a longer question or answer is left out
     max_expansion: int  # times that an archive's content may be larger than the archive
+    dialogues: bool = False  # whether comment threads are read too
+    memory_bytes: int = 2**28  # of rows held at a time
+
+
+class Dump(NamedTuple):
+    """One site and its files."""
+
+    site: Site
+    files: tuple[Path, ...]
+
+    @property
+    def n_bytes(self) -> int:
+        """Size of the files."""
+        return sum(path.stat().st_size for path in self.files)
 
 
 def read(
     folder: Path, *, source: str, groups: Mapping[str, str], default_group: str | None, limits: Limits, tally: Tally
 ) -> Iterator[Candidate]:
-    """Yield a row for each question that has an answer, site by site.
+    """Yield the rows of every site in this process, by id.
 
     Args:
         folder: data/pull/<source>.
@@ -65,266 +75,183 @@ def read(
     Raises:
         InputError: a file is damaged, hostile or of another form, or a site is unknown.
     """
-    sites = _sites(folder)
+    for dump in dumps(folder, source=source, groups=groups, default_group=default_group, limits=limits):
+        with tempfile.TemporaryDirectory(prefix="lima-extract-") as work:
+            part = Tally(UNIT)
+            try:
+                ranges = first_pass(dump, Path(work), limits, map)
+                found = [row for bounds in ranges for row in second_pass(dump, Path(work), *bounds, limits, part)]
+            except Irregular as why:
+                part = Tally(UNIT, notes=[_slowly(dump, why)])
+                found = list(whole_site(dump, limits, part))
+            tally.add(part)
+            yield from found
+
+
+class Range(NamedTuple):
+    """A part of the second pass over a site, in a process of its own."""
+
+    dump: Dump
+    work: Path  # folder of the first pass
+    made: Path  # folder for the rows
+    number: int
+    low: int
+    high: int
+    limits: Limits
+
+
+def extract(dump: Dump, work: Path, made: Path, limits: Limits, do: Do) -> Tally:
+    """Write the rows of a site to parts in a folder, in whatever processes `do` has.
+
+    Raises:
+        InputError: a file is damaged or hostile, or the site has no posts.
+    """
+    tally = Tally(UNIT)
+    try:
+        found = first_pass(dump, work, limits, do)
+        parts = [Range(dump, work, made, i, *bounds, limits) for i, bounds in enumerate(found)]
+        for part in do(_write_range, parts):
+            tally.add(part)
+    except Irregular as why:
+        for path in made.iterdir():
+            path.unlink()
+        (tally,) = do(_write_whole, [Range(dump, work, made, 0, 0, 0, limits)])
+        tally.notes.append(_slowly(dump, why))
+    return tally
+
+
+def _slowly(dump: Dump, why: Irregular) -> str:
+    return f"{dump.site.name} is not one row a line as dumps are ({why}), so an XML parser read it, which takes longer"
+
+
+def _write_range(part: Range) -> Tally:
+    tally = Tally(UNIT)
+    _write(part, second_pass(part.dump, part.work, part.low, part.high, part.limits, tally))
+    return tally
+
+
+def _write_whole(part: Range) -> Tally:
+    tally = Tally(UNIT)
+    _write(part, whole_site(part.dump, part.limits, tally))
+    return tally
+
+
+def _write(part: Range, rows: Iterator[Candidate]) -> None:
+    writer = PartWriter(
+        part.made, f"candidates-{part.number:06d}", CANDIDATE, memory_bytes=part.limits.memory_bytes // 2
+    )
+    for row in rows:
+        writer.add(row, 2 * sum(len(message["content"]) for message in row.messages))
+    writer.close()
+
+
+def dumps(
+    folder: Path, *, source: str, groups: Mapping[str, str], default_group: str | None, limits: Limits
+) -> list[Dump]:
+    """Return the sites of a folder in the order of their rows' ids.
+
+    Raises:
+        InputError: a file's name is no dump's, a site has no group, or its Posts.xml is in a wrong place or missing.
+    """
+    sites = _sites(folder, comments=limits.dialogues)
+    found = []
     for site, files in sites.items():
-        if groups.get(site, default_group) is None:
+        group = groups.get(site) or default_group
+        if group is None:
             raise InputError(
                 f"{files[0]}: site {site!r} must have a group in data/catalog/stack_exchange.csv, got none; "
                 "add it there or set `extract.default_group` in params.yaml"
             )
-    for site, files in progress(sites.items(), desc="extract", total=len(sites), unit="site"):
-        group = groups.get(site, default_group) or ""
-        with Pairing() as pairing:
-            _collect(files, pairing, limits)
-            for pair in pairing.pairs():
-                tally.n_read += 1
-                found = _candidate(pair, site=site, source=source, group=group, limits=limits)
-                if isinstance(found, Candidate):
-                    yield found
-                else:
-                    tally.left_out[found] += 1
-            tally.aside["questions missing that were answered"] += pairing.n_orphans()
-            tally.aside += Counter({"questions given again": pairing.n_repeated})
+        found.append(Dump(Site(site, group, source), tuple(files)))
+    return found
 
 
-def _sites(folder: Path) -> dict[str, list[Path]]:
-    """Return the files of each site that hold its posts and users, sorted by site."""
+def first_pass(dump: Dump, work: Path, limits: Limits, do: Do) -> list[tuple[int, int]]:
+    """Find where a site's rows are, and return the ranges for `second_pass`.
+
+    Args:
+        dump: the site.
+        work: an empty folder.
+        limits: what a dump may not exceed.
+        do: `map`, or what does the same in many processes.
+
+    Raises:
+        Irregular: it is not one row a line.
+        InputError: a file is damaged or hostile, or the site has no posts.
+    """
+    tables = _tables(limits)
+    tasks = stack_exchange_index.tasks(
+        dump.files, tables, work, max_expansion=limits.max_expansion, memory_bytes=limits.memory_bytes
+    )
+    n_tables = Counter(table for found in do(stack_exchange_index.index, tasks) for table in found)
+    check_posts(dump, n_tables["posts"])
+    if max(n_tables.values()) > 1:
+        raise Irregular("a table in two files")
+    return stack_exchange_lines.ranges(work, memory_bytes=limits.memory_bytes // 8)
+
+
+def check_posts(dump: Dump, n: int) -> None:
+    """Refuse a site that has no posts, or has them twice."""
+    if n != 1:
+        raise InputError(f"{dump.files[0]}: a site must have one Posts.xml, got {n}; mend the origin")
+
+
+def second_pass(dump: Dump, work: Path, low: int, high: int, limits: Limits, tally: Tally) -> Iterator[Candidate]:
+    """Yield the rows of one range of `first_pass`, by id.
+
+    Raises:
+        Irregular: a row that is needed is not one by XML's rules.
+    """
+    yield from _rows(stack_exchange_lines.threads(work, low, high, tally=tally), dump.site, limits, tally)
+
+
+def whole_site(dump: Dump, limits: Limits, tally: Tally) -> Iterator[Candidate]:
+    """Yield the rows of a site, by id, whatever XML its tables are.
+
+    Raises:
+        InputError: a file is damaged or hostile, or the site has no posts.
+    """
+    found = stack_exchange_expat.threads(
+        dump.files,
+        _tables(limits),
+        max_post_chars=limits.max_post_chars,
+        max_expansion=limits.max_expansion,
+        tally=tally,
+    )
+    yield from _rows(found, dump.site, limits, tally)
+
+
+def _rows(threads: Iterator[Thread], site: Site, limits: Limits, tally: Tally) -> Iterator[Candidate]:
+    for thread in threads:
+        row = candidate(thread, site, max_post_chars=limits.max_post_chars)
+        if isinstance(row, str):
+            tally.left_out[row] += 1
+            continue
+        yield row
+        if further := dialogue(row, thread):
+            tally.n_further += 1
+            yield further
+
+
+def _tables(limits: Limits) -> tuple[str, ...]:
+    return ("posts", "users", "comments") if limits.dialogues else ("posts", "users")
+
+
+def _sites(folder: Path, *, comments: bool) -> dict[str, list[Path]]:
+    """Return the files of each site that are read, in the order of the ids: "a.b/1" is before "a/1"."""
+    tables = _READ if comments else _READ[:2]
     sites: dict[str, list[Path]] = {}
     for path in sorted(folder.rglob("*.7z")):
         name = _ARCHIVE.fullmatch(path.name)
-        if not name or name["table"] not in (None, "Posts", "Users", *_UNREAD):
+        if not name or name["table"] not in (None, *_READ, *_UNREAD):
             table = name["table"] if name else "none"
             raise InputError(
                 f"{path}: must be SITE.7z or SITE-TABLE.7z of a dump, got table {table!r}; rename the file"
             )
-        if name["table"] not in _UNREAD:
+        if name["table"] in (None, *tables):
             sites.setdefault(storable(name["site"]), []).append(path)
-    for path in sorted([*folder.rglob("Posts.xml"), *folder.rglob("Users.xml")]):
+    for path in sorted(path for table in tables for path in folder.rglob(f"{table}.xml")):
         if path.parent == folder:
             raise InputError(f"{path}: must lie in a folder named like its site, got none; put it into one")
         sites.setdefault(storable(path.parent.name), []).append(path)
-    return dict(sorted(sites.items()))
-
-
-def _candidate(pair: Pair, *, site: str, source: str, group: str, limits: Limits) -> Candidate | str:
-    """Return the row of a question, or why there is none."""
-    title, question, prompt_score, tags = pair.prompt
-    if pair.response is None:
-        return "unanswered"
-    answer_id, answer, created, license_, display_name = pair.response
-    if question is None or answer is None:
-        return f"over {limits.max_post_chars:,} characters"
-    title, body, response = " ".join(title.split()), html_to_text(question), html_to_text(answer)
-    if not title:
-        return "without a title"
-    if not response:
-        return "with an answer that has no text"
-    return Candidate(
-        id=f"{source}:{site}/{pair.key}",
-        source=source,
-        domain=site,
-        group=group,
-        score=pair.score,
-        messages=turns(paragraphs(title, body), response),
-        url=f"https://{site}/a/{answer_id}",
-        author=pair.author or display_name,
-        license=license_ or OLD_LICENSE,
-        created=created[:10] if created else None,
-        tags=re.findall(r"[^<>|]+", tags) or None,
-        title=title,
-        body=body or None,
-        prompt_score=prompt_score,
-    )
-
-
-# --- tables ------------------------------------------------------------------------------------------------------
-
-
-def _collect(files: list[Path], pairing: Pairing, limits: Limits) -> None:
-    """Read the posts and users of one site."""
-    tables: list[str] = []
-
-    def parser(path: Path, table: str) -> _RowParser:
-        tables.append(table)
-        return _RowParser(path, table, (lambda row: _add_user(row, pairing)) if table == "users" else add_post)
-
-    def add_post(row: Row) -> None:
-        _add_post(row, pairing, limits)
-
-    for path in files:
-        if path.suffix == ".7z":
-            _read_archive(path, parser, limits)
-        else:
-            _read_xml(path, parser(path, path.stem.lower()))
-    if tables.count("posts") != 1:
-        raise InputError(f"{files[0]}: a site must have one Posts.xml, got {tables.count('posts')}; mend the origin")
-
-
-def _add_post(row: Row, pairing: Pairing, limits: Limits) -> None:
-    kind, body = row.get("PostTypeId"), row.get("Body", "")
-    kept = body if len(body) <= limits.max_post_chars else None
-    if kind == "1":
-        pairing.add_prompt(row["Id"], [row.get("Title", ""), kept, _integer(row, "Score"), row.get("Tags", "")])
-    elif kind == "2" and "ParentId" in row:
-        fields = [row["Id"], kept, row.get("CreationDate"), row.get("ContentLicense"), row.get("OwnerDisplayName")]
-        pairing.add_response(
-            row["ParentId"],
-            score=_integer(row, "Score"),
-            number=_integer(row, "Id"),
-            fields=fields,
-            author=row.get("OwnerUserId", ""),
-        )
-
-
-def _add_user(row: Row, pairing: Pairing) -> None:
-    if row.get("DisplayName"):
-        pairing.add_author(row["Id"], row["DisplayName"])
-
-
-def _integer(row: Row, name: str) -> int:
-    value = row.get(name, "")
-    if not _INTEGER.fullmatch(value):
-        raise InputError(f"row {row['Id']}: {name} must be an integer, got {value[:40]!r}; the file is damaged")
-    return int(value)
-
-
-class _RowParser:
-    """Takes the bytes of one XML table and hands on the attributes of each row; no DTD, so no entities."""
-
-    def __init__(self, path: Path, table: str, handle: Callable[[Row], None]) -> None:
-        self.name, self.table, self.handle = f"{path}: {table}", table, handle
-        self.depth, self.n_pending = 0, 0
-        self.expat = expat.ParserCreate()
-        self.expat.StartElementHandler = self._start
-        self.expat.EndElementHandler = self._end
-        self.expat.StartDoctypeDeclHandler = self._refuse_doctype
-
-    def feed(self, data: bytes, *, last: bool = False) -> None:
-        self.n_pending += len(data)
-        try:
-            self.expat.Parse(data, last)
-        except expat.ExpatError as error:
-            raise InputError(f"{self.name}: must be XML, got {error}; the file is truncated or damaged") from None
-        except InputError as error:
-            raise InputError(f"{self.name}, line {self.expat.CurrentLineNumber}: {error}") from None
-        if self.n_pending > _MAX_ROW_BYTES:
-            raise InputError(f"{self.name}: a row must have at most {_MAX_ROW_BYTES:,} bytes, got more; mend the file")
-
-    def _start(self, tag: str, row: Row) -> None:
-        self.depth += 1
-        self.n_pending = 0
-        expected = {1: self.table, 2: "row"}.get(self.depth)
-        if tag != expected:
-            raise InputError(
-                f"must be <{expected or 'row'}>, got <{tag[:40]}>; it is no table of a Stack Exchange dump"
-            )
-        if self.depth == 2:
-            if not _INTEGER.fullmatch(row.get("Id", "")):
-                raise InputError(f"a row must have an Id, got {row.get('Id', '')[:40]!r}; the file is damaged")
-            self.handle(row)
-
-    def _end(self, _tag: str) -> None:
-        self.depth -= 1
-
-    def _refuse_doctype(self, *_declaration: object) -> None:
-        raise InputError("must be without a DOCTYPE, got one; it could define entities, and no dump has one")
-
-
-# --- files -------------------------------------------------------------------------------------------------------
-
-
-def _read_xml(path: Path, parser: _RowParser) -> None:
-    with path.open("rb") as file:
-        while data := file.read(_CHUNK_BYTES):
-            parser.feed(data)
-    parser.feed(b"", last=True)
-
-
-def _read_archive(path: Path, parser: Callable[[Path, str], _RowParser], limits: Limits) -> None:
-    """Stream Posts.xml and Users.xml of a 7z archive into parsers."""
-    factory = _Sinks(lambda table: parser(path, table))
-    try:
-        # given an open file, py7zr reads folder by folder in this thread; given a path it starts one thread each
-        with path.open("rb") as file, py7zr.SevenZipFile(file) as archive:
-            names = _wanted(path, archive, limits)
-            archive.extract(targets=names, factory=factory)
-    except LimaError:
-        raise
-    except Exception as error:  # a hostile header can raise anything from inside py7zr
-        if factory.error:
-            raise factory.error from None
-        why = first_line(error) or type(error).__name__
-        raise InputError(f"{path}: must be a whole 7z archive, got {why}; fetch it anew") from None
-
-
-def _wanted(path: Path, archive: py7zr.SevenZipFile, limits: Limits) -> list[str]:
-    """Return the members to read, after a look at all names and sizes.
-
-    Raises:
-        InputError: a name leads outside, a table is there twice, or the content is out of proportion.
-    """
-    members = archive.list()
-    for member in members:
-        if member.filename.startswith("/") or ".." in PurePosixPath(member.filename.replace("\\", "/")).parts:
-            raise InputError(f"{path}: members must stay in their folder, got {member.filename!r}; do not trust it")
-    wanted = [m for m in members if PurePosixPath(m.filename).name in _TABLES]
-    names = [PurePosixPath(member.filename).name for member in wanted]
-    if len(set(names)) < len(names):
-        raise InputError(f"{path}: must hold each table once, got {', '.join(sorted(names))}; mend the archive")
-    # a member that is not wanted is unpacked too where it lies before one that is
-    n_bytes, limit = sum(m.uncompressed or 0 for m in members), limits.max_expansion * path.stat().st_size
-    if n_bytes > limit:
-        raise InputError(
-            f"{path}: must unpack to at most {limits.max_expansion} times its size, got {n_bytes:,} bytes; "
-            "if you trust it, raise `extract.max_expansion` in params.yaml"
-        )
-    return [member.filename for member in wanted]
-
-
-_TABLES = {"Posts.xml": "posts", "Users.xml": "users"}
-
-
-class _Sinks(WriterFactory):  # type: ignore[misc]
-    """Gives py7zr a parser to write each member to, and keeps the error that one raises."""
-
-    def __init__(self, parser: Callable[[str], _RowParser]) -> None:
-        self.parser = parser
-        self.error: Exception | None = None
-
-    def create(self, filename: str) -> _Sink:
-        return _Sink(self, self.parser(_TABLES[PurePosixPath(filename).name]))
-
-
-class _Sink(Py7zIO):  # type: ignore[misc]
-    """A member that is parsed as it is unpacked."""
-
-    def __init__(self, owner: _Sinks, parser: _RowParser) -> None:
-        self.owner, self.parser, self.n_bytes = owner, parser, 0
-
-    def write(self, s: bytes | bytearray) -> int:
-        self._feed(bytes(s))
-        self.n_bytes += len(s)
-        return len(s)
-
-    def close(self) -> None:
-        self._feed(b"", last=True)
-
-    def _feed(self, data: bytes, *, last: bool = False) -> None:
-        try:
-            self.parser.feed(data, last=last)
-        except Exception as error:
-            self.owner.error = error
-            raise
-
-    def read(self, size: int | None = None) -> bytes:
-        raise NotImplementedError(f"read({size}): a sink is only written to")
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        assert offset == whence == 0, "py7zr rewinds a finished member and does nothing else"
-        return 0
-
-    def flush(self) -> None:
-        pass
-
-    def size(self) -> int:
-        return self.n_bytes
+    return dict(sorted(sites.items(), key=lambda item: f"{item[0]}/"))

@@ -50,9 +50,9 @@ def zst(path, *lines, window_log=20):
     path.write_bytes(compressor.compress(data) + compressor.flush())
 
 
-def rows(folder, max_post_chars=1000):
+def rows(folder, max_post_chars=1000, max_expansion=200):
     tally = Tally(reddit.UNIT)
-    found = list(read(folder, source="r", max_post_chars=max_post_chars, tally=tally))
+    found = list(read(folder, source="r", max_post_chars=max_post_chars, max_expansion=max_expansion, tally=tally))
     assert tally.n_read == len(found) + tally.left_out.total()
     return found, tally
 
@@ -182,6 +182,15 @@ def test_a_window_beyond_the_default_limit_is_read(tmp_path):
     assert rows(tmp_path)[1].n_read == 1
 
 
+def test_a_file_out_of_proportion_is_refused_while_it_unpacks(tmp_path):
+    zst(tmp_path / "RS.zst", submission(selftext="a" * 4_000_000))
+    with pytest.raises(
+        InputError, match=r"RS\.zst: must unpack to at most 200 times its size, got more.*max_expansion"
+    ):
+        rows(tmp_path)
+    assert rows(tmp_path, max_expansion=10**6)[1].n_read == 1
+
+
 def test_deleted_authors_are_unknown(tmp_path):
     zst(tmp_path / "a.zst", submission(), comment(author="[deleted]"))
     assert rows(tmp_path)[0][0].author is None
@@ -244,7 +253,7 @@ def test_a_subreddit_that_is_no_text_is_none_of_the_two(tmp_path):
 def test_time_is_linear_in_a_title(tmp_path, subreddit, title):
     zst(tmp_path / "a.zst", submission(title=title, subreddit=subreddit))
     start = time.process_time()
-    rows(tmp_path, max_post_chars=200_000)
+    rows(tmp_path, max_post_chars=200_000, max_expansion=10**6)
     assert time.process_time() - start < 1  # quadratic: many seconds
 
 

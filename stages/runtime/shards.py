@@ -1,0 +1,105 @@
+"""Finished parts of a stage's work, kept across runs: under .cache/, by the content of all that they follow from.
+
+A shard is a folder of files. It is made beside its place and renamed into it, so it is there whole or not; a manifest
+with the checksum of each file tells one that was altered since.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import sys
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from stages.errors import InputError
+from stages.runtime.files import CACHE, first_line
+
+_MANIFEST = "manifest.json"
+_WORK = ".work"
+
+
+def file_digest(path: Path) -> str:
+    """Return the SHA-256 of a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def code_version() -> str:
+    """Return a digest of the project's modules that this process has loaded, stages aside, and of the interpreter."""
+    digest = hashlib.sha256(repr(sys.version_info[:2]).encode())
+    for name, module in sorted(sys.modules.items()):
+        if name.startswith(("stages.core.", "stages.sources.", "stages.runtime.", "stages.schema")):
+            digest.update(name.encode() + b"\0" + Path(str(module.__file__)).read_bytes())
+    return digest.hexdigest()
+
+
+def key_of(parts: Mapping[str, Any]) -> str:
+    """Return the key of a shard that follows from these plain values."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:40]
+
+
+class Shelf:
+    """The shards of one stage and source."""
+
+    def __init__(self, stage: str, source: str) -> None:
+        self.folder = CACHE / stage / source
+
+    def find(self, key: str) -> dict[str, Any] | None:
+        """Return what was noted with a shard, or None if there is none that is whole; one that is not is removed."""
+        folder = self.folder / key
+        if not folder.is_dir():
+            return None
+        try:
+            manifest = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
+            if manifest["files"] == {path.name: file_digest(path) for path in self.files(key)}:
+                note: dict[str, Any] = manifest["note"]
+                return note
+            why = "its files are not those that were written"
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            why = first_line(error)
+        print(f"WARNING: {folder}: a kept shard is damaged ({why}); it is made anew", file=sys.stderr)
+        shutil.rmtree(folder)
+        return None
+
+    def files(self, key: str) -> list[Path]:
+        """Return the files of a shard, sorted."""
+        return sorted(path for path in (self.folder / key).iterdir() if path.name != _MANIFEST)
+
+    @contextmanager
+    def make(self, key: str) -> Iterator[tuple[Path, dict[str, Any]]]:
+        """Give an empty folder to fill and a note to write; at the end both are the shard, on an error nothing is."""
+        folder = self.folder / f".{key}"
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        note: dict[str, Any] = {}
+        try:
+            yield folder, note
+            files = {path.name: file_digest(path) for path in sorted(folder.iterdir())}
+            (folder / _MANIFEST).write_text(json.dumps({"files": files, "note": note}), encoding="utf-8")
+            folder.rename(self.folder / key)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    @contextmanager
+    def work(self) -> Iterator[Path]:
+        """Give an empty folder that is gone afterwards; what a killed run has left there goes first."""
+        folder = self.folder / _WORK
+        shutil.rmtree(folder, ignore_errors=True)
+        try:
+            folder.mkdir(parents=True)
+        except OSError as error:
+            raise InputError(f"{folder}: cannot be made, {first_line(error)}; free space or mend rights") from error
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def keep_only(self, keys: Collection[str]) -> None:
+        """Remove all other shards, and what killed runs have left."""
+        for folder in self.folder.iterdir() if self.folder.is_dir() else ():
+            if folder.name not in (*keys, _WORK):
+                shutil.rmtree(folder, ignore_errors=True)
