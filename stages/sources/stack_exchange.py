@@ -6,8 +6,8 @@ Archives are read as a stream, in one pass, and never unpacked.
 
 The answer is the one with the highest score, compared as integers; of several, the one with the lowest id. It is
 found among the posts themselves: AnswerCount and AcceptedAnswerId are not read (LIMA s2.1: "the top answer").
-`stages.core.posts` makes the rows and says what licence they have; `stages.core.comment_threads` says which comment threads
-are dialogues (LIMA s6).
+`stages.core.posts` makes the rows and says what licence they have; `stages.core.comment_threads` says which comment
+threads are dialogues (LIMA s6).
 
 A dump as it is published is read from its bytes, in `first_pass` and `second_pass`; where it is not one row a line,
 both raise Irregular, and `whole_site` reads it by an XML parser.
