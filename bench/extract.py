@@ -170,7 +170,8 @@ def write_part(part: Part) -> None:
 
 def write(rows: list[tuple[Any, ...]], path: Path) -> None:
     """Write joined rows."""
-    pl.DataFrame(rows, schema=SCHEMA, orient="row").write_parquet(path, compression="zstd", compression_level=1)
+    table = pl.DataFrame(dict(zip(SCHEMA, map(list, zip(*rows, strict=True)), strict=True)))
+    table.write_parquet(path, compression="zstd", compression_level=1)
 
 
 def lxml(posts: Path, out: Path) -> None:

@@ -17,7 +17,6 @@ from xml.parsers import expat
 from stages.core.posts import ANSWER, COMMENT, QUESTION, Row, Thread
 from stages.core.rows import Tally
 from stages.errors import InputError
-from stages.runtime.archives import stream_members
 from stages.runtime.pairing import Pairing
 
 _INTEGER = re.compile(r"-?[0-9]{1,18}")
@@ -83,6 +82,8 @@ def _collect(
 
     for path in files:
         if path.suffix == ".7z":
+            from stages.runtime.archives import stream_members  # slow to import, and plain files do without
+
             names = [f"{table.capitalize()}.xml" for table in tables]
             stream_members(path, names, partial(parser, path), max_expansion=max_expansion, passing=InputError)
         else:

@@ -15,7 +15,6 @@ from typing import NamedTuple
 import numpy as np
 
 from stages.core.xml_rows import COMMENTS, POSTS, USERS, Ints, Irregular, Layout, scan, text_order
-from stages.runtime.archives import stream_members
 from stages.runtime.row_store import Spool, remember
 from stages.runtime.sorted_runs import RunWriter
 
@@ -70,6 +69,8 @@ def index(task: Task) -> list[str]:
         InputError: the archive is damaged or hostile.
     """
     if task.path.suffix == ".7z":
+        from stages.runtime.archives import stream_members  # slow to import, and plain files do without
+
         found: list[str] = []
 
         def scanner_of(name: str) -> _Scanner:
