@@ -153,6 +153,13 @@ def test_what_cannot_be_an_example_is_left_out_and_counted(tmp_path):
     assert tally.aside == {"questions missing that were answered": 1}
 
 
+@pytest.mark.parametrize("ids", [(1000000001, 2), (1, 1000000010)])
+def test_the_posts_that_the_publisher_invents_are_left_out(tmp_path, ids):
+    put(tmp_path, "s", Posts=table("posts", question(ids[0]), answer(ids[1], ids[0]), question(5), answer(6, 5)))
+    found, tally = rows(tmp_path)
+    assert ([row.id for row in found], tally.left_out) == (["s:s/5"], {"invented by the publisher": 1})
+
+
 def test_a_question_without_a_body_is_its_title(tmp_path):
     put(tmp_path, "a.se", Posts=table("posts", question(1, body='<p><img src="x"></p>'), answer(2, 1)))
     row = rows(tmp_path)[0][0]
