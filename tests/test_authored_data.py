@@ -16,9 +16,12 @@ import polars as pl
 import pytest
 from spellchecker import SpellChecker
 
-from stages.core.contamination import Contamination, find_leaks
+from stages.core.contamination import Contamination, Leak, find_leaks, guard_prompts
+from stages.core.dialogues import read_words, take_apart
+from stages.core.kernels import PLAIN
 from stages.core.rows import Tally
 from stages.core.words import normalise
+from stages.schema import MESSAGES
 from stages.sources import authored
 
 ROOT = Path(__file__).parent.parent
@@ -96,14 +99,23 @@ def test_dialogues_have_four_to_ten_messages_and_end_with_the_assistant() -> Non
 # ---------------------------------------------------------------------------------------------------------- distinct
 
 
+def leaks(rows: list[Line], prompts: list[str]) -> list[Leak]:
+    """Rows that hold one of the prompts, by the project's own guard."""
+    messages = pl.Series([line["messages"] for line in rows], dtype=MESSAGES)
+    return find_leaks(read_words(take_apart(messages), PLAIN), guard_prompts(prompts, LIMITS), PLAIN)
+
+
+def asks(line: Line) -> str:
+    return said(line, "user")[0]
+
+
 def test_no_prompt_is_a_near_copy_of_another() -> None:
-    prompts = [" ".join(said(line, "user")[:1]) for line in EVERY]
-    leaks = find_leaks([[p] for p in prompts], pl.Series(prompts), prompts, LIMITS)
-    others = []
-    for leak in leaks:
-        rest = [p for i, p in enumerate(prompts) if i != leak.row]
-        others += find_leaks([[prompts[leak.row]]], pl.Series([prompts[leak.row]]), rest, LIMITS)
-    assert [(leak.span, leak.similarity) for leak in others] == []
+    """Each split's first turns against those of the splits after it; within a split the next test looks."""
+    near = []
+    for earlier, later in combinations(SPLITS, 2):
+        first_turns = [{"messages": [{"role": "user", "content": asks(line)}]} for line in ALL[earlier]]
+        near += [(earlier, later, leak.span) for leak in leaks(first_turns, list(map(asks, ALL[later])))]
+    assert near == []
 
 
 def test_no_two_texts_share_more_than_a_tenth_of_their_word_trigrams() -> None:
@@ -121,19 +133,19 @@ def test_no_two_texts_share_more_than_a_tenth_of_their_word_trigrams() -> None:
     assert [(EVERY[a]["id"], EVERY[b]["id"]) for a, b in near] == []
 
 
-def test_no_line_holds_a_dev_or_test_prompt_of_another() -> None:
-    asked = {str(line["id"]): said(line, "user")[0] for split in ("dev", "test") for line in ALL[split]}
-    rows = [line for line in EVERY if str(line["id"]) not in asked]
-    texts = pl.Series(["\n\n".join(said(line, "user") + said(line, "assistant")) for line in rows])
-    assert find_leaks([said(line, "user") for line in rows], texts, list(asked.values()), LIMITS) == []
+def test_no_example_holds_a_dev_or_test_prompt() -> None:
+    assert leaks([*ALL["train"], *ALL["dialogues"]], list(map(asks, [*ALL["dev"], *ALL["test"]]))) == []
+
+
+def test_a_planted_copy_is_found() -> None:
+    planted = {"messages": [{"role": "user", "content": asks(ALL["test"][7]).upper()}]}
+    assert len(leaks([planted], list(map(asks, ALL["test"])))) == 1
 
 
 @pytest.mark.skipif(not LIMA_TEST.is_file(), reason="LIMA's test prompts are not here")
 def test_no_prompt_is_a_near_copy_of_one_of_limas_own() -> None:
     theirs = [json.loads(line)["conversations"][0] for line in LIMA_TEST.read_text().splitlines()]
-    texts = pl.Series(["\n\n".join(said(line, "user") + said(line, "assistant")) for line in EVERY])
-    found = find_leaks([said(line, "user") for line in EVERY], texts, theirs, LIMITS)
-    assert [(EVERY[leak.row]["id"], leak.span) for leak in found] == []
+    assert [(EVERY[leak.row]["id"], leak.span) for leak in leaks(EVERY, theirs)] == []
 
 
 # -------------------------------------------------------------------------------------------------------- how written
