@@ -31,6 +31,13 @@ SMALL = {
 }  # fmt: skip
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Two processes run the tests: all that need the finished run in one, other files whole in either."""
+    for item in items:
+        needs_run = "small" in getattr(item, "fixturenames", ())
+        item.add_marker(pytest.mark.xdist_group("run" if needs_run else item.path.name))
+
+
 @pytest.fixture
 def fresh(tmp_path: Path) -> Workspace:
     """The project as a clone has it, nothing run."""
