@@ -165,6 +165,7 @@ def make_shard(folder: Path, plan: Plan, first: int) -> None:
             "author": [f"author {number % 5000}" for number in numbers],
             "license": ["CC BY-SA 4.0"] * len(texts),
             "created": [None] * len(texts),
+            "tags": [None] * len(texts),
         },
         schema=EXAMPLE,
     )
