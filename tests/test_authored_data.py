@@ -66,7 +66,7 @@ def test_the_counts_are_the_papers() -> None:
 
 
 def test_the_flags_are_the_papers() -> None:
-    assert (flagged("train", "safety"), flagged("train", "format")) == (13, 6)
+    assert (flagged("train", "safety"), flagged("train", "malicious"), flagged("train", "format")) == (13, 10, 6)
     assert (flagged("test", "safety"), flagged("test", "malicious")) == (30, 10)
 
 
@@ -110,11 +110,13 @@ def asks(line: Line) -> str:
 
 
 def test_no_prompt_is_a_near_copy_of_another() -> None:
-    """Each split's first turns against those of the splits after it; within a split the next test looks."""
+    """Within a split and across: any two lines differ in some bit of their numbers, and so meet in one comparison."""
+    turns = [{"id": line["id"], "messages": [{"role": "user", "content": asks(line)}]} for line in EVERY]
     near = []
-    for earlier, later in combinations(SPLITS, 2):
-        first_turns = [{"messages": [{"role": "user", "content": asks(line)}]} for line in ALL[earlier]]
-        near += [(earlier, later, leak.span) for leak in leaks(first_turns, list(map(asks, ALL[later])))]
+    for bit in range(len(turns).bit_length()):
+        halves = [[turn for i, turn in enumerate(turns) if i >> bit & 1 == half] for half in (0, 1)]
+        for rows, others in (halves, halves[::-1]):
+            near += [(rows[leak.row]["id"], leak.span) for leak in leaks(rows, list(map(asks, others)))]
     assert near == []
 
 
@@ -217,6 +219,40 @@ def test_every_word_is_spelled() -> None:
 
 
 # -------------------------------------------------------------------------------------------------------- what is right
+
+# What the six prompts that fix an output structure demand, a pattern a line; {n} words are counted beside.
+FORMATS = {
+    "shakshuka-telegram": [
+        r"[A-Z ]+", r"NEED: [^;]+(; [^;]+)+", *[rf"{i}\) .+ STOP" for i in range(1, 7)], r"READY: \d\d MIN",
+    ],
+    "divisible-by-six-lines": [rf"{i}\. .+ <- .+" for i in range(1, 6)],
+    "newsletter-fixes-by-line": [rf"{letter} :: (OK|.+ :: .+)" for letter in "abcdef"],
+    "berlin-wall-five-lines": [r"\d\d [A-Z]{3} :: .+ :: .+"] * 5,
+    "second-cat-five-line-verdict": [
+        r"VERDICT: \w+", *[f"{word}: .+" for word in ("FOR", "AGAINST", "TEST", "REGRET")],
+    ],
+    "handoff-notes-to-piped-lines": [*[r"[^|]+( \| [^|]+){3}"] * 5, "UNOWNED: 2"],
+}  # fmt: skip
+MOST_WORDS = {  # in a part of a line between these marks
+    "shakshuka-telegram": (r"^\d\) | STOP$", 8, range(2, 8)),
+    "newsletter-fixes-by-line": (r"^.* :: ", 5, (0, 1, 3, 4, 5)),
+    "berlin-wall-five-lines": (" :: ", 12, range(5)),
+}
+
+
+@pytest.mark.parametrize("id_", FORMATS)
+def test_a_fixed_structure_is_met_to_the_letter(id_: str) -> None:
+    answer = next(said(line, "assistant")[0] for line in ALL["train"] if line["id"] == id_).split("\n")
+    assert len(answer) == len(FORMATS[id_])
+    assert [text for text, form in zip(answer, FORMATS[id_], strict=True) if not re.fullmatch(form, text)] == []
+    marks, most, numbers = MOST_WORDS.get(id_, ("$", 10**6, ()))
+    parts = [part for number in numbers for part in re.split(marks, answer[number])]
+    assert [part for part in parts if n_words(part) > most] == []
+
+
+def test_every_fixed_structure_is_looked_at() -> None:
+    assert {line["id"] for line in ALL["train"] if line.get("format")} == set(FORMATS)
+
 
 BLOCK = re.compile(r"```(\w+)\n(.*?)```", re.DOTALL)
 BLOCKS = [(str(id_), language, code) for id_, text in ANSWERS for language, code in BLOCK.findall(text)]
