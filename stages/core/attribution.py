@@ -28,8 +28,8 @@ _TITLE_CHARS = 120
 
 _HEAD = """# Attribution of the training set {arm}
 
-{n} rows. Changes were made to every one: its markup was turned into plain text, links and images were removed, and its
-title or its body was chosen as the prompt. A row's title here is the beginning of its prompt; its author is that of its
+{n} rows. Changes were made to those from dumps: markup was turned into plain text, links and images were removed, and
+title or body was chosen as the prompt. A row's title here is the beginning of its prompt; its author is that of its
 response, and the linked page names whoever else had a part. Material under a ShareAlike licence may be shared only
 under the same licence or one compatible with it. Rows whose licence is unknown are not cleared for sharing.
 
@@ -69,7 +69,7 @@ def escaped(text: str) -> str:
     '&lt;b&gt;a\\_b&lt;/b&gt; \\| \\[x\\]\\(javascript:y\\)'
     """
     plain = " ".join("".join(c if c.isprintable() else " " for c in text).split())
-    return _MARKS.sub(r"\\\1", html.escape(plain))
+    return _MARKS.sub(r"\\\1", html.escape(plain, quote=False))  # a quote's entity has a #, which is a mark
 
 
 def _section(name: str, rows: pl.DataFrame) -> str:
