@@ -30,11 +30,12 @@ from stages.core.section import Section
 from stages.errors import InputError
 from stages.runtime.files import write_table
 from stages.runtime.main import run_stage
+from stages.runtime.parallel import n_cores
 from stages.runtime.params import load_params
 from stages.runtime.progress import progress
-from stages.runtime.shards import Shelf, code_version, file_digest, key_of
+from stages.runtime.shards import Shards, code_version, file_digest, key_of
 from stages.runtime.table_parts import PartWriter, merge_parts
-from stages.runtime.workers import Do, n_cores, workers
+from stages.runtime.workers import Do, workers
 from stages.schema import CANDIDATE, LEFT_OUT, PROMPT
 
 if TYPE_CHECKING:
@@ -90,10 +91,10 @@ def main(source: str) -> None:
     folder = Path("data/pull") / source
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; `dvc repro pull@{source}` makes it")
-    shelf = Shelf("extract", source)
-    with shelf.work() as work:
+    shards = Shards("extract", source)
+    with shards.work() as work:
         if format_ == "stack_exchange":
-            parts = read_sites(folder, shelf, work, source=source, params=params)
+            parts = read_sites(folder, shards, work, source=source, params=params)
         else:
             rows, tally = read(format_, folder, source=source, params=params)
             parts = run(rows, tally, work, memory_bytes=params.memory_mb * 2**20)
@@ -132,8 +133,8 @@ def unknown_provenance(paths: Iterable[Path]) -> str:
 # --- sites of Stack Exchange -------------------------------------------------------------------------------------
 
 
-def read_sites(folder: Path, shelf: Shelf, work: Path, *, source: str, params: Params) -> Parts:
-    """Read every site that is not kept on the shelf, in as many processes as there are cores."""
+def read_sites(folder: Path, shards: Shards, work: Path, *, source: str, params: Params) -> Parts:
+    """Read every site that is not kept, in as many processes as there are cores."""
     from stages.sources import stack_exchange
 
     limits = stack_exchange.Limits(params.max_post_chars, params.max_expansion, params.dialogues)
@@ -143,20 +144,20 @@ def read_sites(folder: Path, shelf: Shelf, work: Path, *, source: str, params: P
     n = min(n_cores(), 1 + sum(dump.n_bytes for dump in dumps) // _MIN_BYTES_A_WORKER)
     limits = limits._replace(memory_bytes=params.memory_mb * 2**20 // n)
     with ThreadPoolExecutor(n) as threads, workers(n) as do:  # a fault ends the workers first, so that no thread waits
-        one = partial(_read_site, shelf=shelf, work=work, folder=folder, limits=limits, do=do)
+        one = partial(_read_site, shards=shards, work=work, folder=folder, limits=limits, do=do)
         each = map if n == 1 else threads.map
         keys = list(progress(each(one, dumps), desc="extract", total=len(dumps), unit="site"))
-    shelf.keep_only(keys)
+    shards.keep_only(keys)
     total = Parts([], [], Tally(stack_exchange.UNIT))
     for key in keys:
-        note = shelf.find(key)
+        note = shards.find(key)
         assert note is not None, "it was found or made above"
         total.tally.add(Tally.from_note(note))
-        total.candidates.extend(shelf.files(key))
+        total.candidates.extend(shards.files(key))
     return total
 
 
-def _read_site(dump: "Dump", *, shelf: Shelf, work: Path, folder: Path, limits: "Limits", do: Do) -> str:
+def _read_site(dump: "Dump", *, shards: Shards, work: Path, folder: Path, limits: "Limits", do: Do) -> str:
     """Read one site unless it is kept; gives its key."""
     from stages.sources import stack_exchange
 
@@ -169,8 +170,8 @@ def _read_site(dump: "Dump", *, shelf: Shelf, work: Path, folder: Path, limits: 
             "limits": limits._replace(memory_bytes=0)._asdict(),
         }
     )
-    if shelf.find(key) is None:
-        with shelf.make(key) as (made, note):
+    if shards.find(key) is None:
+        with shards.make(key) as (made, note):
             site_work = work / key
             site_work.mkdir()
             try:

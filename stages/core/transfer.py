@@ -10,12 +10,12 @@ number, or a checksum, is known from elsewhere: else a connection that ends earl
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
+from datetime import datetime
 from typing import NamedTuple
+
+from stages.core.retry_after import retry_after
 
 FIRST_WAIT_S = 0.5
 LONGEST_WAIT_S = 60.0  # of the growing pauses
@@ -77,7 +77,7 @@ def request_headers(have: Have) -> dict[str, str]:
     return headers
 
 
-def step(status: int, headers: Mapping[str, str], have: Have, *, now: datetime | None = None) -> Step:
+def step(status: int, headers: Mapping[str, str], have: Have, *, now: datetime) -> Step:
     """Decide what to do with an answer to a GET with `request_headers(have)`.
 
     Args:
@@ -112,24 +112,6 @@ def length(headers: Mapping[str, str]) -> int | None:
     """The Content-Length, or None."""
     value = headers.get("content-length", "").strip()
     return int(value) if re.fullmatch(r"\d{1,18}", value) else None
-
-
-def retry_after(value: str | None, *, now: datetime | None = None) -> float | None:
-    """Seconds to wait by a Retry-After, which is a number or an HTTP date; None if it is neither.
-
-    >>> retry_after("Fri, 31 Dec 1999 23:59:59 GMT", now=datetime(1999, 12, 31, 23, 59, 29, tzinfo=UTC))
-    30.0
-    """
-    if value is None:
-        return None
-    try:
-        wait = float(value)
-    except ValueError:
-        try:
-            wait = (parsedate_to_datetime(value) - (now or datetime.now(UTC))).total_seconds()
-        except (TypeError, ValueError):
-            return None
-    return max(0.0, wait) if math.isfinite(wait) else None
 
 
 def pause_s(attempt: int) -> float:
@@ -207,7 +189,7 @@ def _same_version(headers: Mapping[str, str], have: Have) -> bool:
     return given in ("", have.validator)
 
 
-def _fault(status: int, headers: Mapping[str, str], *, now: datetime | None) -> Step:
+def _fault(status: int, headers: Mapping[str, str], *, now: datetime) -> Step:
     if status in _PASSING:
         wait = retry_after(headers.get("retry-after"), now=now)
         if wait is not None and wait > MAX_RETRY_AFTER_S:

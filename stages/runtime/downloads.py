@@ -17,6 +17,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
 from typing import NamedTuple, TypeVar
 
 from stages.core import transfer
@@ -75,7 +76,7 @@ class Downloads:
 
         def ask() -> Step:
             with self.remotes.ask("HEAD", address, transfer.request_headers(transfer.Have(0, ""))) as answer:
-                return transfer.step(answer.status, answer.headers, transfer.Have(0, ""))
+                return _next_step(answer, transfer.Have(0, ""))
 
         todo = self._until_settled(ask, address)
         if isinstance(todo, Append):
@@ -93,7 +94,7 @@ class Downloads:
         def ask() -> Step:
             content.clear()
             with self.remotes.ask("GET", address, transfer.request_headers(transfer.Have(0, ""))) as answer:
-                todo = transfer.step(answer.status, answer.headers, transfer.Have(0, ""))
+                todo = _next_step(answer, transfer.Have(0, ""))
                 if isinstance(todo, Append):
                     for piece in answer.pieces:
                         content.extend(piece)
@@ -159,7 +160,7 @@ class Downloads:
         """Make one request for what is missing, and write what comes."""
         have = partial.have if partial.validator else transfer.Have(0, "")
         with self.remotes.ask("GET", job.address, transfer.request_headers(have)) as answer:
-            todo = transfer.step(answer.status, answer.headers, have)
+            todo = _next_step(answer, have)
             if not isinstance(todo, Append):
                 return todo
             total = job.known.n_bytes if todo.total is None else todo.total
@@ -266,3 +267,7 @@ class _Kept(NamedTuple):
 def _jitter(low: float, high: float) -> float:
     """A factor that keeps downloads from asking in step; it reaches no artifact."""
     return secrets.SystemRandom().uniform(low, high)
+
+
+def _next_step(answer: Answer, have: transfer.Have) -> Step:
+    return transfer.step(answer.status, answer.headers, have, now=datetime.now(UTC))

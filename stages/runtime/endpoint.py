@@ -20,19 +20,18 @@ The key is written nowhere: where a server echoes it, "[key]" stands in its plac
 import asyncio
 import hashlib
 import json
-import math
 import os
 import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 from pydantic import Field
 
 from stages.core.replies import Reply, Unanswered
+from stages.core.retry_after import retry_after
 from stages.core.section import Section
 from stages.errors import JudgeError
 from stages.runtime import files
@@ -270,19 +269,9 @@ def _key(endpoint: Endpoint) -> str:
 
 
 def _retry_after(error: Exception) -> float | None:
-    """Seconds that the server asks to wait: a number, or an HTTP date."""
+    """Seconds that the server asks to wait."""
     headers = getattr(getattr(error, "response", None), "headers", {})
-    value = headers.get("retry-after")
-    if value is None:
-        return None
-    try:
-        wait = float(value)
-    except ValueError:
-        try:
-            wait = (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds()
-        except (TypeError, ValueError):
-            return None
-    return max(0.0, wait) if math.isfinite(wait) else None
+    return retry_after(headers.get("retry-after"), now=datetime.now(UTC))
 
 
 def _client(endpoint: Endpoint) -> "AsyncOpenAI":

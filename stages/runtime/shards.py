@@ -42,7 +42,7 @@ def key_of(parts: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:40]
 
 
-class Shelf:
+class Shards:
     """The shards of one stage and source."""
 
     def __init__(self, stage: str, source: str) -> None:

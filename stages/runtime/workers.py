@@ -18,11 +18,6 @@ from stages.errors import InputError
 Do = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]  # as `map`: results in the order of the tasks
 
 
-def n_cores() -> int:
-    """Return how many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 @contextmanager
 def workers(n: int) -> Iterator[Do]:
     """Give a `map` that has its tasks done by n processes, or in this one where n is 1.

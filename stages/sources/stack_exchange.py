@@ -16,7 +16,6 @@ both raise Irregular, and `whole_site` reads it by an XML parser.
 from __future__ import annotations
 
 import re
-import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -57,35 +56,6 @@ class Dump(NamedTuple):
     def n_bytes(self) -> int:
         """Size of the files."""
         return sum(path.stat().st_size for path in self.files)
-
-
-def read(
-    folder: Path, *, source: str, groups: Mapping[str, str], default_group: str | None, limits: Limits, tally: Tally
-) -> Iterator[Candidate]:
-    """Yield the rows of every site in this process, by id.
-
-    Args:
-        folder: data/pull/<source>.
-        source: key of the source.
-        groups: quota group by site.
-        default_group: group of the sites that `groups` lacks; None refuses them.
-        limits: what a dump may not exceed.
-        tally: counts the questions and what became of them.
-
-    Raises:
-        InputError: a file is damaged, hostile or of another form, or a site is unknown.
-    """
-    for dump in dumps(folder, source=source, groups=groups, default_group=default_group, limits=limits):
-        with tempfile.TemporaryDirectory(prefix="lima-extract-") as work:
-            part = Tally(UNIT)
-            try:
-                ranges = first_pass(dump, Path(work), limits, map)
-                found = [row for bounds in ranges for row in second_pass(dump, Path(work), *bounds, limits, part)]
-            except Irregular as why:
-                part = Tally(UNIT, notes=[_slowly(dump, why)])
-                found = list(whole_site(dump, limits, part))
-            tally.add(part)
-            yield from found
 
 
 class Range(NamedTuple):

@@ -1,61 +1,60 @@
 import pytest
 
-from stages.runtime import shards
-from stages.runtime.shards import Shelf, code_version, key_of
+from stages.runtime.shards import Shards, code_version, key_of
 
 
 @pytest.fixture
-def shelf(tmp_path, monkeypatch):
-    monkeypatch.setattr(shards, "CACHE", tmp_path)
-    shelf = Shelf("extract", "s")
-    with shelf.make("k") as (folder, note):
+def shards(tmp_path, monkeypatch):
+    monkeypatch.setattr("stages.runtime.shards.CACHE", tmp_path)
+    kept = Shards("extract", "s")
+    with kept.make("k") as (folder, note):
         (folder / "a").write_text("rows")
         note["n"] = 3
-    return shelf
+    return kept
 
 
-def test_a_shard_is_found_with_its_note_and_files(shelf):
-    assert shelf.find("k") == {"n": 3}
-    assert [path.read_text() for path in shelf.files("k")] == ["rows"]
-    assert shelf.find("other") is None
+def test_a_shard_is_found_with_its_note_and_files(shards):
+    assert shards.find("k") == {"n": 3}
+    assert [path.read_text() for path in shards.files("k")] == ["rows"]
+    assert shards.find("other") is None
 
 
-def test_a_shard_that_fails_leaves_nothing(shelf):
+def test_a_shard_that_fails_leaves_nothing(shards):
     def fail():
-        with shelf.make("l") as (folder, _):
+        with shards.make("l") as (folder, _):
             (folder / "a").write_text("half")
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
         fail()
-    assert [path.name for path in shelf.folder.iterdir()] == ["k"]
+    assert [path.name for path in shards.folder.iterdir()] == ["k"]
 
 
 @pytest.mark.parametrize("name", ["a", "manifest.json"])
 @pytest.mark.parametrize("text", [None, "rowz", "{}", "[]"])
-def test_a_shard_that_was_altered_is_told_and_removed(shelf, capsys, name, text):
-    path = shelf.folder / "k" / name
+def test_a_shard_that_was_altered_is_told_and_removed(shards, capsys, name, text):
+    path = shards.folder / "k" / name
     path.unlink() if text is None else path.write_text(text)
-    assert shelf.find("k") is None
+    assert shards.find("k") is None
     assert "a kept shard is damaged" in capsys.readouterr().err
-    assert not (shelf.folder / "k").exists()
+    assert not (shards.folder / "k").exists()
 
 
-def test_others_are_removed_and_what_killed_runs_left_too(shelf):
-    (shelf.folder / ".half").mkdir()
-    (shelf.folder / "old").mkdir()
-    shelf.keep_only(["k"])
-    assert [path.name for path in shelf.folder.iterdir()] == ["k"]
+def test_others_are_removed_and_what_killed_runs_left_too(shards):
+    (shards.folder / ".half").mkdir()
+    (shards.folder / "old").mkdir()
+    shards.keep_only(["k"])
+    assert [path.name for path in shards.folder.iterdir()] == ["k"]
 
 
-def test_a_folder_to_work_in_is_empty_and_gone_afterwards(shelf):
-    (shelf.folder / ".work").mkdir()
-    (shelf.folder / ".work/left").write_text("by a killed run")
-    with shelf.work() as folder:
+def test_a_folder_to_work_in_is_empty_and_gone_afterwards(shards):
+    (shards.folder / ".work").mkdir()
+    (shards.folder / ".work/left").write_text("by a killed run")
+    with shards.work() as folder:
         assert list(folder.iterdir()) == []
-        shelf.keep_only([])
+        shards.keep_only([])
         assert folder.is_dir()
-    assert list(shelf.folder.iterdir()) == []
+    assert list(shards.folder.iterdir()) == []
 
 
 def test_a_key_follows_from_values_whatever_their_order():

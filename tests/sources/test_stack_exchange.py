@@ -2,14 +2,15 @@ import io
 import random
 from html import escape
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
+import polars as pl
 import py7zr
 import pytest
 
-from stages.core.rows import Tally
+from stages.core.rows import Candidate, Tally
 from stages.errors import InputError
-from stages.sources import stack_exchange
-from stages.sources.stack_exchange import Limits, read
+from stages.sources.stack_exchange import UNIT, Limits, dumps, extract
 
 ORIGIN = Path(__file__).parents[2] / "../shared/data/origin/stack_exchange"
 
@@ -44,17 +45,12 @@ def archive(path, **members):
 
 
 def rows(folder, *, groups=None, default_group="g", max_post_chars=1000, max_expansion=200):
-    tally = Tally(stack_exchange.UNIT)
-    found = list(
-        read(
-            folder,
-            source="s",
-            groups=groups or {},
-            default_group=default_group,
-            limits=Limits(max_post_chars, max_expansion),
-            tally=tally,
-        )
-    )
+    tally, found, limits = Tally(UNIT), [], Limits(max_post_chars, max_expansion)
+    for dump in dumps(folder, source="s", groups=groups or {}, default_group=default_group, limits=limits):
+        with TemporaryDirectory() as work, TemporaryDirectory() as made:
+            tally.add(extract(dump, Path(work), Path(made), limits, map))
+            for path in sorted(Path(made).iterdir()):
+                found += [Candidate(**row) for row in pl.read_parquet(path).iter_rows(named=True)]
     assert tally.n_read == len(found) + tally.left_out.total()
     return found, tally
 
