@@ -1,7 +1,8 @@
 """sft: fine-tune all weights on one arm's training set, and keep the candidate epochs.
 
 Reads models/base and data/render/<arm>.parquet (RENDERED).
-Writes models/sft/<arm>/epoch_NN/ (complete model folders, weights only) and data/sft/<arm>/loss.csv.
+Writes models/sft/<arm>/epoch_NN/ (complete model folders, weights only) and data/sft/<arm>/loss.csv. What a run that
+was killed goes on from is kept under .cache/sft/<arm>/ until the outs are whole (stages/runtime/training_state.py).
 
 LIMA s3: standard supervised loss on all weights, 15 epochs, AdamW (0.9, 0.95), weight decay 0.1, lr linear from 1e-5 to
 1e-6 without warm-up, residual dropout rising over the layers, a new EOT token. *Our reading*: the loss of a step is the
@@ -11,6 +12,7 @@ embedding starts as the mean of the others.
 
 import math
 import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -24,16 +26,21 @@ from stages.core.chat import ChatFormat
 from stages.core.schedule import Step, schedule, steps_per_epoch
 from stages.core.section import Section
 from stages.errors import InputError, ParamsError
-from stages.runtime.files import read_table, write_csv
+from stages.runtime.files import CACHE, read_table, write_csv
 from stages.runtime.main import run_stage
 from stages.runtime.model import check_model_folder, context_tokens, load_model, save_model
 from stages.runtime.params import load_params
 from stages.runtime.progress import bar
 from stages.runtime.tokenizer import ChatTokenizer, load_tokenizer
+from stages.runtime.training_state import TrainingState, key_of, linked, read_records
 from stages.schema import RENDERED
 
 if TYPE_CHECKING:
     from stages.runtime.training import Recipe, Work
+
+
+# Modules of stages/core that the weights follow from: an interrupted run does not go on with another version of them.
+CODE = ("packed_attention", "packed_loss", "packing", "replicas", "residual_dropout", "schedule")
 
 
 class Params(Section):
@@ -143,7 +150,14 @@ def recipe_of(params: Params) -> "Recipe":
     return Recipe(optimizer, params.max_grad_norm, params.precision == "bf16")
 
 
-def train(engine: Any, examples: Examples, params: Params, arm: ArmParams) -> Iterator[tuple[Step, Record]]:  # noqa: ANN401
+def train(
+    engine: Any,  # noqa: ANN401
+    examples: Examples,
+    params: Params,
+    arm: ArmParams,
+    *,
+    n_done: int = 0,
+) -> Iterator[tuple[Step, Record]]:
     """Train, giving each step with its record for loss.csv when it is done.
 
     Args:
@@ -151,6 +165,7 @@ def train(engine: Any, examples: Examples, params: Params, arm: ArmParams) -> It
         examples: the training set.
         params: section `sft`.
         arm: section `arms.<arm>.sft`.
+        n_done: steps that an interrupted run has done.
 
     Raises:
         InputError: the loss is no number, or worse than any guess.
@@ -163,6 +178,8 @@ def train(engine: Any, examples: Examples, params: Params, arm: ArmParams) -> It
         lr_end=params.lr_end,
         seed=params.seed,
     ):
+        if step.step <= n_done:
+            continue
         work = work_of(step, examples, params, n_workers=engine.n_workers, vocab_size=engine.vocab_size)
         check = partial(check_step, step=step, examples=examples, vocab_size=engine.vocab_size)
         done = engine.take(work, check)
@@ -245,12 +262,13 @@ def started(model: Any, params: Params) -> Iterator[Any]:  # noqa: ANN401
 
 
 def save_epoch(model: Any, tokenizer: ChatTokenizer, folder: Path) -> None:  # noqa: ANN401
-    """Write a complete model folder; it appears under its name only when it is whole."""
+    """Write a complete model folder; it appears under its name only when it is whole, in place of one before."""
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     save_model(model, partial)
     tokenizer.save(partial)
     check_model_folder(partial)
+    shutil.rmtree(folder, ignore_errors=True)
     partial.replace(folder)
 
 
@@ -276,18 +294,63 @@ def main(arm: str) -> None:
     add_eot(model, tokenizer)
     examples = read_examples(rendered)
     out = Path(f"models/sft/{arm}")
+    state = TrainingState(CACHE / "sft" / arm / inputs_key(arm, params, arm_params, eot))
+    state.begin()
+    with started(model, params) as engine:
+        records = run(engine, tokenizer, examples, params, arm_params, state, arm=arm)
     shutil.rmtree(out, ignore_errors=True)  # epochs of an earlier run by hand
-    out.mkdir(parents=True)
-    n_steps = arm_params.epochs * steps_per_epoch(len(rendered), global_batch_size=params.global_batch_size)
-    records = []
-    with bar(desc=f"sft {arm}", total=n_steps, unit="step") as shown, started(model, params) as engine:
-        for step, record in train(engine, examples, params, arm_params):
-            records.append(record)
-            shown.set_postfix(epoch=step.epoch, loss=f"{record.loss:.3f}")
-            shown.update()
-            if step.ends_epoch and step.epoch in arm_params.candidate_epochs:
-                save_epoch(model, tokenizer, out / f"epoch_{step.epoch:02d}")
+    for epoch in arm_params.candidate_epochs:
+        linked(state.epoch(epoch), out / state.epoch(epoch).name)
     write_csv(Path(f"data/sft/{arm}/loss.csv"), pl.DataFrame(records).drop("grad_norm"))
+    state.end()
+
+
+def run(
+    engine: Any,  # noqa: ANN401
+    tokenizer: ChatTokenizer,
+    examples: Examples,
+    params: Params,
+    arm_params: ArmParams,
+    state: TrainingState,
+    *,
+    arm: str,
+) -> list[Record]:
+    """Train to the end from where an interrupted run stopped, keeping the candidate epochs in the state's folder."""
+    n_each = steps_per_epoch(len(examples.ids), global_batch_size=params.global_batch_size)
+    records: list[Record] = []
+    if (newest := state.newest([(epoch, epoch * n_each) for epoch in arm_params.candidate_epochs])) is not None:
+        engine.load(newest)
+        records = [Record(*row) for row in read_records(newest)]
+        print(f"sft {arm}: goes on after step {len(records)}", file=sys.stderr)
+    n_kept = len(records)
+    with bar(desc=f"sft {arm}", total=arm_params.epochs * n_each, unit="step") as shown:
+        shown.update(len(records))
+        try:
+            for step, record in train(engine, examples, params, arm_params, n_done=len(records)):
+                records.append(record)
+                shown.set_postfix(epoch=step.epoch, loss=f"{record.loss:.3f}", lr=f"{record.lr:.1e}")
+                shown.update()
+                if step.ends_epoch and step.epoch in arm_params.candidate_epochs:
+                    save_epoch(engine.model, tokenizer, state.epoch(step.epoch))
+                if state.due():
+                    state.keep(step.step, engine.save, records)
+                    n_kept = len(records)
+        except InputError:
+            if len(records) > n_kept:  # a step that was refused changed no weight
+                state.keep(len(records), engine.save, records)
+            raise
+    return records
+
+
+def inputs_key(arm: str, params: Params, arm_params: ArmParams, eot: str) -> str:
+    """Hash of what a trained model follows from; the number of threads is a part, as sums round by it."""
+    import torch
+
+    stages = Path(__file__).parent
+    code = [Path(__file__), *(stages / f"core/{name}.py" for name in CODE), stages / "runtime/training.py"]
+    files = [*Path("models/base").iterdir(), Path(f"data/render/{arm}.parquet"), *code]
+    recipe = [params.model_dump(), arm_params.model_dump(), eot]
+    return key_of(files, recipe, torch.__version__, torch.get_num_threads())
 
 
 if __name__ == "__main__":

@@ -1,4 +1,10 @@
 import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import polars as pl
 import pytest
@@ -12,10 +18,12 @@ from stages.render import run as render
 from stages.runtime.files import write_table
 from stages.runtime.model import load_model
 from stages.runtime.tokenizer import load_tokenizer
+from stages.runtime.training_state import TrainingState
 from stages.schema import RENDERED
 from stages.sft import ArmParams, Params, add_eot, main, parameter_groups, read_examples, started, train
 from tests.tiny import CHAT, SFT, examples, make_base, write_params
 
+ROOT = Path(__file__).resolve().parents[1]
 PAIRS = [(f"Say {word}", word) for word in ("one", "two", "three", "four", "five", "six", "seven")]
 ARM = {"epochs": 3, "candidate_epochs": [1, 3]}
 
@@ -234,3 +242,69 @@ def test_an_eot_that_the_base_has_keeps_its_embedding(base):
     before = model.get_input_embeddings().weight.detach().clone()
     add_eot(model, tokenizer)
     assert torch.equal(model.get_input_embeddings().weight.detach(), before)
+
+
+def outs(folder):
+    files = [*(folder / "models/sft/curated").glob("*/*"), folder / "data/sft/curated/loss.csv"]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+def killed_after(folder, step):
+    """Start the stage as a user does, and kill -9 it when the state after a step is there."""
+    command = [sys.executable, "-m", "stages.sft", "curated"]
+    environment = {**os.environ, "LIMA_STATE_EVERY_S": "0", "PYTHONPATH": str(ROOT), "DVC_ROOT": str(folder)}
+    process = subprocess.Popen(command, cwd=folder, env=environment, stderr=subprocess.DEVNULL)
+    while process.poll() is None and not any(
+        int(path.name.removeprefix("state-")) >= step for path in folder.glob(".cache/sft/curated/*/state-*")
+    ):
+        time.sleep(0.01)
+    process.kill()
+    assert process.wait() == -9, "it was to be killed under way"
+
+
+@pytest.mark.slow
+def test_a_run_killed_twice_ends_with_the_bytes_of_one_that_was_not(project):
+    folder = project(arm={"epochs": 100, "candidate_epochs": [2, 60, 100]})
+    main("curated")
+    whole = outs(folder)
+    shutil.rmtree(folder / "models/sft")
+    for step in (3, 120):  # before and after a candidate epoch
+        killed_after(folder, step)
+        assert not (folder / "models/sft").exists()
+    (kept,) = (folder / ".cache/sft/curated").iterdir()
+    assert {"epoch_02", "epoch_60"} >= {path.name for path in kept.glob("epoch_*")} >= {"epoch_02"}
+    n_threads = torch.get_num_threads()
+    main("curated")
+    assert torch.get_num_threads() == n_threads
+    assert outs(folder) == whole
+    assert not list((folder / ".cache/sft/curated").iterdir())
+
+
+def test_a_run_that_was_stopped_goes_on_where_it_stood(project, monkeypatch, capsys):
+    folder = project(arm={"epochs": 4, "candidate_epochs": [1, 4]})
+    main("curated")
+    whole = outs(folder)
+    monkeypatch.setenv("LIMA_STATE_EVERY_S", "0")
+    writing = TrainingState.keep
+
+    def interrupted(state, step, write, records):
+        writing(state, step, write, records)
+        if step == 5:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TrainingState, "keep", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            main("curated")
+    main("curated")
+    assert "goes on after step 5" in capsys.readouterr().err
+    assert outs(folder) == whole
+
+
+def test_a_step_that_ruins_the_weights_is_refused_and_the_state_before_it_kept(project):
+    folder = project(lr=1e6, lr_end=1e6, max_grad_norm=None)
+    with pytest.raises(InputError):
+        main("curated")
+    (state,) = folder.glob(".cache/sft/curated/*/state-*")
+    weights = torch.load(state / "state.pt", weights_only=True)["weights"]
+    assert all(torch.isfinite(weight).all() for weight in weights.values())

@@ -50,13 +50,11 @@ class Recipe(NamedTuple):
 class Threads:
     """One process on CPU: a small model as replicas on threads, a larger one on PyTorch's own threads."""
 
-    n_processes = 1
-    is_main = True
-
     def __init__(self, loss: SupervisedLoss, recipe: Recipe) -> None:
         n_weights = sum(parameter.numel() for parameter in loss.parameters())
         self.n_workers = torch.get_num_threads() if n_weights <= SMALL else 1
-        self.loss, self.recipe, self.vocab_size = loss, recipe, loss.vocab_size
+        self.loss, self.recipe = loss, recipe
+        self.model, self.vocab_size = loss.model, loss.vocab_size
         self.optimizer = recipe.optimizer(loss.model)
         self._replicas = Replicas(loss, self.n_workers) if self.n_workers > 1 else None
 
@@ -82,10 +80,6 @@ class Threads:
         check(total / work.n_tokens, norm)
         _update(self.optimizer, work.lr)
         return Done(total / work.n_tokens, norm)
-
-    def weights(self) -> dict[str, torch.Tensor]:
-        """All weights under the names of the causal LM."""
-        return dict(self.loss.model.state_dict())
 
     def save(self, folder: Path) -> None:
         """Write what a run can go on from."""
