@@ -11,6 +11,7 @@ embedding starts as the mean of the others.
 """
 
 import math
+import os
 import shutil
 import sys
 from collections.abc import Iterator
@@ -25,10 +26,13 @@ from pydantic import Field, model_validator
 from stages.core.chat import ChatFormat
 from stages.core.schedule import Step, schedule, steps_per_epoch
 from stages.core.section import Section
+from stages.core.topology import PROCESSES, STRATEGY, Rank, hosts_of, rank_of
+from stages.core.training_cost import STRATEGIES, Setting, choose, shape_of
 from stages.errors import InputError, ParamsError
-from stages.runtime.files import CACHE, read_table, write_csv
+from stages.runtime.files import CACHE, read_json, read_table, write_csv
+from stages.runtime.launch import end_with_parent, itself, launch
 from stages.runtime.main import run_stage
-from stages.runtime.model import check_model_folder, context_tokens, load_model, save_model
+from stages.runtime.model import check_model_folder, load_model, save_model
 from stages.runtime.params import load_params
 from stages.runtime.progress import bar
 from stages.runtime.tokenizer import ChatTokenizer, load_tokenizer
@@ -36,11 +40,17 @@ from stages.runtime.training_state import TrainingState, key_of, linked, read_re
 from stages.schema import RENDERED
 
 if TYPE_CHECKING:
+    from stages.core.packed_loss import SupervisedLoss
     from stages.runtime.training import Recipe, Work
 
+STATE = "LIMA_STATE"  # environment of the processes that the stage starts: the folder of the training state
 
-# Modules of stages/core that the weights follow from: an interrupted run does not go on with another version of them.
-CODE = ("packed_attention", "packed_loss", "packing", "replicas", "residual_dropout", "schedule")
+
+# Modules that the weights follow from: an interrupted run does not go on with another version of them.
+CODE = (
+    "core/packed_attention", "core/packed_loss", "core/packing", "core/replicas", "core/residual_dropout",
+    "core/schedule", "runtime/ranks", "runtime/training",
+)  # fmt: skip
 
 
 class Params(Section):
@@ -87,8 +97,8 @@ def add_eot(model: Any, tokenizer: ChatTokenizer) -> None:  # noqa: ANN401 - a t
     assert eot_id is not None, "the tokenizer carries the chat format"
     if eot_id >= model.get_input_embeddings().num_embeddings:
         model.resize_token_embeddings(eot_id + 1, mean_resizing=False)
-    with torch.no_grad():
-        matrices = {id(m.weight): m.weight for m in (model.get_input_embeddings(), model.get_output_embeddings())}
+    matrices = {id(m.weight): m.weight for m in (model.get_input_embeddings(), model.get_output_embeddings())}
+    with torch.no_grad(), whole_weights(list(matrices.values())):
         for weight in matrices.values() if tokenizer.has_new_eot else ():
             weight[eot_id] = weight[:eot_id].float().mean(0).to(weight.dtype)
     model.generation_config.eos_token_id = sorted(tokenizer.stop_ids, key=lambda token: token != eot_id)
@@ -96,11 +106,26 @@ def add_eot(model: Any, tokenizer: ChatTokenizer) -> None:  # noqa: ANN401 - a t
         model.generation_config.pad_token_id = tokenizer.eos_id
 
 
+@contextmanager
+def whole_weights(weights: list[Any]) -> Iterator[None]:
+    """Weights as they are for writing, though ZeRO-3 has sharded them."""
+    if not any(hasattr(weight, "ds_id") for weight in weights):
+        yield
+        return
+    import deepspeed
+
+    with deepspeed.zero.GatheredParameters(weights, modifier_rank=0):
+        yield
+
+
 def parameter_groups(model: Any, *, weight_decay: float) -> list[dict[str, Any]]:  # noqa: ANN401
     """Weight decay on matrices; none on embeddings, norms and biases."""
     embeddings = {id(m.weight) for m in (model.get_input_embeddings(), model.get_output_embeddings())}
-    decayed = [p for p in model.parameters() if p.ndim >= 2 and id(p) not in embeddings]
-    others = [p for p in model.parameters() if p.ndim < 2 or id(p) in embeddings]
+    decayed: list[Any] = []
+    others: list[Any] = []
+    for parameter in model.parameters():
+        shape = getattr(parameter, "ds_shape", parameter.shape)  # ZeRO-3 leaves a shard without form in its place
+        (decayed if len(shape) >= 2 and id(parameter) not in embeddings else others).append(parameter)
     return [{"params": decayed, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
 
 
@@ -180,26 +205,27 @@ def train(
     ):
         if step.step <= n_done:
             continue
-        work = work_of(step, examples, params, n_workers=engine.n_workers, vocab_size=engine.vocab_size)
+        work = work_of(step, examples, params, engine)
         check = partial(check_step, step=step, examples=examples, vocab_size=engine.vocab_size)
         done = engine.take(work, check)
         yield step, Record(step.step, step.epoch, done.loss, step.lr, work.n_tokens, done.grad_norm)
 
 
-def work_of(step: Step, examples: Examples, params: Params, *, n_workers: int, vocab_size: int) -> "Work":
-    """Pack a step's examples for the workers."""
+def work_of(step: Step, examples: Examples, params: Params, engine: Any) -> "Work":  # noqa: ANN401
+    """Pack a step's examples for the workers; of the packs, only those of this process are made."""
     from stages.core.packed_loss import n_chunks
     from stages.core.packing import pack, share_out
     from stages.runtime.training import Work
 
-    plan = share_out(step.examples, examples.lengths, max_tokens=params.micro_batch_tokens, n_workers=n_workers)
+    ids, masks = examples.input_ids, examples.loss_masks
+    plan = share_out(step.examples, examples.lengths, max_tokens=params.micro_batch_tokens, n_workers=engine.n_workers)
     return Work(
         seed=params.seed,
         step=step.step,
         lr=step.lr,
-        packs=[[pack(part, examples.input_ids, examples.loss_masks) for part in worker] for worker in plan],
+        packs=[[pack(part, ids, masks) for part in worker] for worker in plan[engine.mine]],
         n_parts=[
-            max(n_chunks(sum(examples.n_supervised[i] for i in part), vocab_size) for part in parts)
+            max(n_chunks(sum(examples.n_supervised[i] for i in part), engine.vocab_size) for part in parts)
             for parts in zip(*plan, strict=True)
         ],
         n_tokens=sum(examples.n_supervised[i] for i in step.examples),
@@ -227,9 +253,8 @@ def check_step(loss: float, grad_norm: float, *, step: Step, examples: Examples,
     raise InputError(f"sft: {what}; lower sft.lr, or look for a damaged base or example among {ids}{more}")
 
 
-@contextmanager
-def started(model: Any, params: Params) -> Iterator[Any]:  # noqa: ANN401
-    """Make a model ready for training, and give what carries out its steps.
+def make_ready(model: Any, params: Params) -> "SupervisedLoss":  # noqa: ANN401
+    """Give a model residual dropout, packed attention and checkpointing, and make one module of it and its loss.
 
     Raises:
         InputError: the model's blocks take no residual dropout, or it cannot attend to packed rows.
@@ -237,7 +262,6 @@ def started(model: Any, params: Params) -> Iterator[Any]:  # noqa: ANN401
     from stages.core.packed_attention import NAME, register
     from stages.core.packed_loss import SupervisedLoss
     from stages.core.residual_dropout import add_residual_dropout
-    from stages.runtime.training import Threads
 
     try:
         streams = add_residual_dropout(model, p_last=params.residual_dropout)
@@ -254,18 +278,24 @@ def started(model: Any, params: Params) -> Iterator[Any]:  # noqa: ANN401
         # Residual dropout draws the same numbers again by itself.
         model.activation_checkpointing_enable({"use_reentrant": False, "preserve_rng_state": False})
     model.train()
-    engine = Threads(SupervisedLoss(model, streams), recipe_of(params))
-    try:
-        yield engine
-    finally:
-        engine.close()
+    return SupervisedLoss(model, streams)
 
 
-def save_epoch(model: Any, tokenizer: ChatTokenizer, folder: Path) -> None:  # noqa: ANN401
-    """Write a complete model folder; it appears under its name only when it is whole, in place of one before."""
+def save_epoch(engine: Any, tokenizer: ChatTokenizer, folder: Path) -> None:  # noqa: ANN401
+    """Write a complete model folder; it appears under its name only when it is whole, in place of one before.
+
+    Weights are saved in the precision that the run computes in. Called by every process; the first writes.
+    """
+    import torch
+
+    weights = engine.weights()
+    if weights is None:
+        return
+    if engine.recipe.is_bf16:
+        weights = {name: weight.to(torch.bfloat16) for name, weight in weights.items()}
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
-    save_model(model, partial)
+    save_model(engine.model, partial, weights=weights)
     tokenizer.save(partial)
     check_model_folder(partial)
     shutil.rmtree(folder, ignore_errors=True)
@@ -273,17 +303,101 @@ def save_epoch(model: Any, tokenizer: ChatTokenizer, folder: Path) -> None:  # n
 
 
 def main(arm: str) -> None:
-    """Train one arm."""
+    """Train one arm, in this process or in those that it starts."""
     params = load_params("sft", Params)
     arm_params = load_params(f"arms.{arm}.sft", ArmParams)
     eot = load_params("render", ChatFormat).eot
     rendered = read_table(Path(f"data/render/{arm}.parquet"), RENDERED)
-    tokenizer = load_tokenizer(Path("models/base")).with_eot(eot)
-    model = load_model(Path("models/base"))
-    longest = int(rendered["n_tokens"].max() or 0)  # type: ignore[arg-type]
-    if longest > context_tokens(model):
+    check_lengths(int(rendered["n_tokens"].max() or 0), params, arm=arm)  # type: ignore[arg-type]
+    rank = rank_of(os.environ)
+    if rank is None:
+        strategy, n_processes = topology(params)
+        hosts = hosts_of(os.environ)
+        state = CACHE / "sft" / arm / inputs_key(arm, params, arm_params, eot, strategy, hosts.n * n_processes)
+        if hosts.n * n_processes > 1:
+            extra = {STRATEGY: strategy, STATE: str(state.absolute())}
+            launch(itself("stages.sft", arm), hosts, n_processes, extra=extra)
+            return
+        rank = Rank(0, 1, 0, 1)
+    else:
+        strategy, state = os.environ.get(STRATEGY, "ddp"), Path(os.environ[STATE])
+        end_with_parent()
+    train_arm(arm, rendered, params, arm_params, eot, engine_of(strategy, params, rank), TrainingState(state))
+
+
+def topology(params: Params) -> tuple[str, int]:
+    """The strategy, and the processes of this host: a process for each GPU; on CPU one, unless more are asked for.
+
+    Raises:
+        ParamsError: the environment asks for what there is not.
+        InputError: nothing fits the model.
+    """
+    import torch
+
+    n_gpus = torch.cuda.device_count()
+    asked = os.environ.get(PROCESSES, "")
+    if asked and not (asked.isdecimal() and int(asked) >= 1):
+        raise ParamsError(f"{PROCESSES}: must be a number of processes from 1, got {asked!r}; correct or unset it")
+    n_processes = int(asked) if asked else max(1, n_gpus)
+    if n_gpus and n_processes > n_gpus:
+        raise ParamsError(f"{PROCESSES}: {n_processes} processes, and {n_gpus} GPUs here; lower it")
+    strategy = os.environ.get(STRATEGY, "")
+    if strategy and strategy not in STRATEGIES:
+        raise ParamsError(f"{STRATEGY}: must be one of {', '.join(STRATEGIES)}, got {strategy!r}; correct or unset it")
+    if strategy:
+        return strategy, n_processes
+    if not n_gpus:
+        return ("single" if n_processes == 1 else "ddp"), n_processes
+    shape = shape_of(read_json(Path("models/base/config.json")))
+    n_all = n_processes * hosts_of(os.environ).n
+    memory_bytes = torch.cuda.get_device_properties(0).total_memory
+    host_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    found = choose(
+        shape, setting_of(params), n_processes=n_all, n_on_host=n_processes, device_bytes=memory_bytes,
+        host_bytes=host_bytes,
+    )  # fmt: skip
+    if found is None:
         raise InputError(
-            f"data/render/{arm}.parquet: an example has {longest} tokens, the base has {context_tokens(model)} "
+            f"models/base: {shape.n_weights / 1e9:.1f} B weights do not fit {n_all} x {memory_bytes / 2**30:.0f} GiB, "
+            "not even with ZeRO-3 and the optimizer in host memory; take more GPUs, a smaller base, or lower "
+            "sft.micro_batch_tokens"
+        )
+    return found, n_processes
+
+
+def setting_of(params: Params) -> Setting:
+    """What of the section decides the cost."""
+    return Setting(
+        is_bf16=params.precision == "bf16",
+        micro_batch_tokens=params.micro_batch_tokens,
+        gradient_checkpointing=params.gradient_checkpointing,
+        has_moments=params.optimizer == "adamw",
+    )
+
+
+def engine_of(strategy: str, params: Params, rank: Rank) -> Any:  # noqa: ANN401
+    """What carries out the steps; made before the model is loaded, as ZeRO-3 shards it on the way."""
+    import torch
+
+    from stages.runtime.ranks import Accelerated
+    from stages.runtime.training import Threads
+
+    if rank.world_size == 1 and strategy == "single" and not torch.cuda.is_available():
+        return Threads(recipe_of(params))
+    return Accelerated(strategy, recipe_of(params), rank)
+
+
+def check_lengths(longest: int, params: Params, *, arm: str) -> None:
+    """Refuse examples that have no room.
+
+    Raises:
+        InputError: the base has too few positions.
+        ParamsError: a forward pass has.
+    """
+    positions = read_json(Path("models/base/config.json")).get("max_position_embeddings", longest)
+    if longest > positions:
+        raise InputError(
+            f"data/render/{arm}.parquet: an example has {longest} tokens, the base has {positions} "
             "positions; lower render.max_tokens"
         )
     if longest > params.micro_batch_tokens:
@@ -291,13 +405,32 @@ def main(arm: str) -> None:
             f"params.yaml: sft.micro_batch_tokens: must hold the longest example of data/render/{arm}.parquet, "
             f"{longest} tokens, got {params.micro_batch_tokens}; raise it"
         )
+
+
+def train_arm(
+    arm: str,
+    rendered: pl.DataFrame,
+    params: Params,
+    arm_params: ArmParams,
+    eot: str,
+    engine: Any,  # noqa: ANN401
+    state: TrainingState,
+) -> None:
+    """Train with an engine, and write the outs."""
+    tokenizer = load_tokenizer(Path("models/base")).with_eot(eot)
+    model = load_model(Path("models/base"))
     add_eot(model, tokenizer)
-    examples = read_examples(rendered)
+    engine.prepare(make_ready(model, params))
+    if engine.is_main:
+        state.begin()
+    engine.wait()
+    try:
+        records = run(engine, tokenizer, read_examples(rendered), params, arm_params, state, arm=arm)
+    finally:
+        engine.close()
+    if not engine.is_main:
+        return
     out = Path(f"models/sft/{arm}")
-    state = TrainingState(CACHE / "sft" / arm / inputs_key(arm, params, arm_params, eot))
-    state.begin()
-    with started(model, params) as engine:
-        records = run(engine, tokenizer, examples, params, arm_params, state, arm=arm)
     shutil.rmtree(out, ignore_errors=True)  # epochs of an earlier run by hand
     for epoch in arm_params.candidate_epochs:
         linked(state.epoch(epoch), out / state.epoch(epoch).name)
@@ -321,7 +454,8 @@ def run(
     if (newest := state.newest([(epoch, epoch * n_each) for epoch in arm_params.candidate_epochs])) is not None:
         engine.load(newest)
         records = [Record(*row) for row in read_records(newest)]
-        print(f"sft {arm}: goes on after step {len(records)}", file=sys.stderr)
+        if engine.is_main:
+            print(f"sft {arm}: goes on after step {len(records)}", file=sys.stderr)
     n_kept = len(records)
     with bar(desc=f"sft {arm}", total=arm_params.epochs * n_each, unit="step") as shown:
         shown.update(len(records))
@@ -331,26 +465,29 @@ def run(
                 shown.set_postfix(epoch=step.epoch, loss=f"{record.loss:.3f}", lr=f"{record.lr:.1e}")
                 shown.update()
                 if step.ends_epoch and step.epoch in arm_params.candidate_epochs:
-                    save_epoch(engine.model, tokenizer, state.epoch(step.epoch))
-                if state.due():
-                    state.keep(step.step, engine.save, records)
+                    save_epoch(engine, tokenizer, state.epoch(step.epoch))
+                if engine.agree(state.due()):
+                    state.keep(step.step, engine, records)
                     n_kept = len(records)
         except InputError:
             if len(records) > n_kept:  # a step that was refused changed no weight
-                state.keep(len(records), engine.save, records)
+                state.keep(len(records), engine, records)
             raise
     return records
 
 
-def inputs_key(arm: str, params: Params, arm_params: ArmParams, eot: str) -> str:
-    """Hash of what a trained model follows from; the number of threads is a part, as sums round by it."""
+def inputs_key(arm: str, params: Params, arm_params: ArmParams, eot: str, strategy: str, n_processes: int) -> str:
+    """Hash of what a trained model follows from.
+
+    How the work is shared is a part: sums round by it, and a sharded state fits its own number of processes only.
+    """
     import torch
 
-    stages = Path(__file__).parent
-    code = [Path(__file__), *(stages / f"core/{name}.py" for name in CODE), stages / "runtime/training.py"]
+    folder = Path(__file__).parent
+    code = [folder / f"{name}.py" for name in ("sft", *CODE)]
     files = [*Path("models/base").iterdir(), Path(f"data/render/{arm}.parquet"), *code]
     recipe = [params.model_dump(), arm_params.model_dump(), eot]
-    return key_of(files, recipe, torch.__version__, torch.get_num_threads())
+    return key_of(files, recipe, torch.__version__, torch.get_num_threads(), strategy, n_processes)
 
 
 if __name__ == "__main__":

@@ -9,9 +9,10 @@ from pathlib import Path
 import polars as pl
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, Trainer, TrainingArguments
 
 from stages.core.schedule import schedule
+from stages.core.topology import Rank
 from stages.errors import InputError, ParamsError
 from stages.render import Params as RenderParams
 from stages.render import run as render
@@ -20,10 +21,11 @@ from stages.runtime.model import load_model
 from stages.runtime.tokenizer import load_tokenizer
 from stages.runtime.training_state import TrainingState
 from stages.schema import RENDERED
-from stages.sft import ArmParams, Params, add_eot, main, parameter_groups, read_examples, started, train
+from stages.sft import ArmParams, Params, add_eot, engine_of, main, make_ready, parameter_groups, read_examples, train
 from tests.tiny import CHAT, SFT, examples, make_base, write_params
 
 ROOT = Path(__file__).resolve().parents[1]
+LOSS = "data/sft/curated/loss.csv"
 PAIRS = [(f"Say {word}", word) for word in ("one", "two", "three", "four", "five", "six", "seven")]
 ARM = {"epochs": 3, "candidate_epochs": [1, 3]}
 
@@ -57,9 +59,11 @@ def weights_after(base, arm=ARM, n_threads=1, **changes):
     params, before = Params(**{**SFT, **changes}), torch.get_num_threads()
     torch.set_num_threads(n_threads)
     try:
-        with started(model, params) as engine:
-            assert engine.n_workers == n_threads
-            records = [record for _, record in train(engine, read_examples(rendered(base)), params, ArmParams(**arm))]
+        engine = engine_of("single", params, Rank(0, 1, 0, 1))
+        engine.prepare(make_ready(model, params))
+        assert engine.n_workers == n_threads
+        records = [record for _, record in train(engine, read_examples(rendered(base)), params, ArmParams(**arm))]
+        engine.close()
     finally:
         torch.set_num_threads(before)
     return model.state_dict(), records
@@ -244,6 +248,43 @@ def test_an_eot_that_the_base_has_keeps_its_embedding(base):
     assert torch.equal(model.get_input_embeddings().weight.detach(), before)
 
 
+def test_each_step_is_that_of_transformers_trainer(base, tmp_path):
+    """One example a batch, so that the Trainer's mean is the mean over supervised tokens; the same order, fp32."""
+    recipe = {"global_batch_size": 1, "residual_dropout": 0.0, "lr": 1e-3, "lr_end": 1e-4}
+    arm = {"epochs": 2, "candidate_epochs": [2]}
+    ours, records = weights_after(base, arm, **recipe)
+    model, tokenizer = load_model(base), load_tokenizer(base).with_eot("<|eot|>")
+    add_eot(model, tokenizer)
+    params, table = Params(**{**SFT, **recipe}), rendered(base)
+    steps = list(schedule(7, epochs=2, global_batch_size=1, lr=1e-3, lr_end=1e-4, seed=0))
+    rows = [
+        {
+            "input_ids": table["input_ids"][i].to_list(),
+            "labels": [t if m else -100 for t, m in zip(table["input_ids"][i], table["loss_mask"][i], strict=True)],
+        }
+        for step in steps
+        for i in step.examples
+    ]
+    optimizer = torch.optim.AdamW(parameter_groups(model, weight_decay=0.1), lr=1e-3, betas=(0.9, 0.95))
+    rates = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda n: steps[min(n, len(steps) - 1)].lr / 1e-3)
+    trainer = Trainer(
+        model,
+        TrainingArguments(
+            tmp_path, per_device_train_batch_size=1, max_steps=len(rows), max_grad_norm=params.max_grad_norm,
+            logging_steps=1, save_strategy="no", report_to=[], use_cpu=True, disable_tqdm=True,
+            train_sampling_strategy="sequential",
+        ),
+        train_dataset=rows,
+        data_collator=lambda batch: {name: torch.tensor([row[name] for row in batch]) for name in batch[0]},
+        optimizers=(optimizer, rates),
+    )  # fmt: skip
+    trainer.train()
+    logged = [entry for entry in trainer.state.log_history if "loss" in entry]
+    assert [r.loss for r in records] == pytest.approx([entry["loss"] for entry in logged], abs=1e-4)
+    assert [r.grad_norm for r in records] == pytest.approx([entry["grad_norm"] for entry in logged], rel=1e-3)
+    assert largest_difference(ours, model.state_dict()) < 1e-4
+
+
 def outs(folder):
     files = [*(folder / "models/sft/curated").glob("*/*"), folder / "data/sft/curated/loss.csv"]
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
@@ -287,8 +328,8 @@ def test_a_run_that_was_stopped_goes_on_where_it_stood(project, monkeypatch, cap
     monkeypatch.setenv("LIMA_STATE_EVERY_S", "0")
     writing = TrainingState.keep
 
-    def interrupted(state, step, write, records):
-        writing(state, step, write, records)
+    def interrupted(state, step, engine, records):
+        writing(state, step, engine, records)
         if step == 5:
             raise KeyboardInterrupt
 
@@ -308,3 +349,23 @@ def test_a_step_that_ruins_the_weights_is_refused_and_the_state_before_it_kept(p
     (state,) = folder.glob(".cache/sft/curated/*/state-*")
     weights = torch.load(state / "state.pt", weights_only=True)["weights"]
     assert all(torch.isfinite(weight).all() for weight in weights.values())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_two_processes_make_the_steps_of_one(project, monkeypatch, optimizer):
+    """Seven examples in steps of four: the last step of an epoch has three, which do not part evenly."""
+    recipe = {"optimizer": optimizer, "lr": 1e-2 if optimizer == "adamw" else 0.5, "micro_batch_tokens": 25}
+    folder = project(arm={"epochs": 2, "candidate_epochs": [2]}, **recipe)
+    main("curated")
+    one = outs(folder)
+    whole = load_model(folder / "models/sft/curated/epoch_02").state_dict()
+    monkeypatch.setenv("LIMA_PROCESSES", "2")
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    for strategy in ("ddp", "zero2", "zero3"):
+        monkeypatch.setenv("LIMA_STRATEGY", strategy)
+        main("curated")
+        parts = load_model(folder / "models/sft/curated/epoch_02").state_dict()
+        assert largest_difference(whole, parts) < (1e-3 if optimizer == "adamw" else 1e-5), strategy
+        losses, of_one = (pl.read_csv(data[LOSS])["loss"].to_list() for data in (outs(folder), one))
+        assert losses == pytest.approx(of_one, rel=1e-4), strategy

@@ -56,15 +56,25 @@ def load_model(folder: Path, *, dtype: str = "float32") -> Any:  # noqa: ANN401 
     return model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
 
 
-def save_model(model: Any, folder: Path) -> None:  # noqa: ANN401
-    """Save config, generation config and safetensors weights into `folder`, quietly."""
+def save_model(model: Any, folder: Path, *, weights: dict[str, Any] | None = None) -> None:  # noqa: ANN401
+    """Save config, generation config and safetensors weights into `folder`, quietly.
+
+    Args:
+        model: a transformers model.
+        folder: is made.
+        weights: what to save in place of the model's own weights, by name; the config then names their dtype.
+    """
     import torch
     from transformers.utils.logging import disable_progress_bar
 
     if not torch.cuda.is_available():
         os.environ.setdefault("DS_ACCELERATOR", "cpu")  # saving imports DeepSpeed, which warns otherwise
     disable_progress_bar()
-    model.save_pretrained(folder)
+    model.save_pretrained(folder, state_dict=weights)
+    if weights is not None:
+        config = json.loads((folder / "config.json").read_text())
+        config["dtype"] = str(next(iter(weights.values())).dtype).removeprefix("torch.")
+        (folder / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
     for path in folder.iterdir():
         path.chmod(0o644)  # safetensors writes 0600, which a shared cache cannot read
 

@@ -1,7 +1,8 @@
-"""The ways to carry out a training step: threads of one process, one GPU, DDP, ZeRO, FSDP2.
+"""Training in one process on CPU, and what every way of carrying out a step has in common.
 
-All give the same step: the gradient of the sum over the step's supervised tokens of their losses, divided once by their
-number, whatever the packs, threads and processes; then clipping by its global norm and the optimizer.
+All ways (stages/runtime/ranks.py has the others) give the same step: the gradient of the sum over the step's supervised
+tokens of their losses, divided once by their number, whatever the packs, threads and processes; then clipping by its
+global norm and the optimizer.
 """
 
 from __future__ import annotations
@@ -50,13 +51,23 @@ class Recipe(NamedTuple):
 class Threads:
     """One process on CPU: a small model as replicas on threads, a larger one on PyTorch's own threads."""
 
-    def __init__(self, loss: SupervisedLoss, recipe: Recipe) -> None:
+    is_main = True
+    mine = slice(None)  # of the workers
+    n_workers = 1
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.recipe = recipe
+        self._replicas: Replicas | None = None
+
+    def prepare(self, loss: SupervisedLoss) -> None:
+        """Take the model on."""
         n_weights = sum(parameter.numel() for parameter in loss.parameters())
         self.n_workers = torch.get_num_threads() if n_weights <= SMALL else 1
-        self.loss, self.recipe = loss, recipe
+        self.loss = loss
         self.model, self.vocab_size = loss.model, loss.vocab_size
-        self.optimizer = recipe.optimizer(loss.model)
-        self._replicas = Replicas(loss, self.n_workers) if self.n_workers > 1 else None
+        self.optimizer = self.recipe.optimizer(loss.model)
+        if self.n_workers > 1:
+            self._replicas = Replicas(loss, self.n_workers)
 
     def close(self) -> None:
         """End the threads."""
@@ -76,10 +87,22 @@ class Threads:
         else:
             total = sum(self._replicas.each(_on_cpu, parts))
             self._replicas.add_gradients()
-        norm = _clip(self.loss, self.recipe.max_grad_norm)
+        norm = clip(self.loss, self.recipe.max_grad_norm)
         check(total / work.n_tokens, norm)
         _update(self.optimizer, work.lr)
         return Done(total / work.n_tokens, norm)
+
+    def weights(self) -> dict[str, torch.Tensor]:
+        """All weights under the names of the causal LM."""
+        weights: dict[str, torch.Tensor] = self.model.state_dict()
+        return weights
+
+    def agree(self, wish: bool) -> bool:
+        """What the first process wishes."""
+        return wish
+
+    def wait(self) -> None:
+        """Until every process is here."""
 
     def save(self, folder: Path) -> None:
         """Write what a run can go on from."""
@@ -106,7 +129,7 @@ def _on_cpu(loss: SupervisedLoss, part: tuple[Work, list[Pack], bool]) -> float:
     return total
 
 
-def _clip(module: torch.nn.Module, max_norm: float | None) -> float:
+def clip(module: torch.nn.Module, max_norm: float | None) -> float:
     """Clip gradients by their global norm, and give what it was."""
     norm = torch.nn.utils.clip_grad_norm_(module.parameters(), math.inf if max_norm is None else max_norm)
     return float(norm.full_tensor() if hasattr(norm, "full_tensor") else norm)

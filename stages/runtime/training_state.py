@@ -13,9 +13,9 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from stages.errors import ParamsError
 from stages.runtime.parallel import in_order
@@ -36,6 +36,18 @@ def key_of(files: Iterable[Path], *values: object) -> str:
     sums = in_order(_sha256, ordered)
     facts = [[path.name, digest] for path, digest in zip(ordered, sums, strict=True)]
     return hashlib.sha256(json.dumps([facts, *values], sort_keys=True).encode()).hexdigest()[:32]
+
+
+class Engine(Protocol):
+    """What carries out the steps, in one process or in each of several."""
+
+    is_main: bool
+
+    def save(self, folder: Path) -> None:
+        """Write weights and optimizer."""
+
+    def wait(self) -> None:
+        """Until every process is here."""
 
 
 class TrainingState:
@@ -76,25 +88,29 @@ class TrainingState:
         every_s = max(LEAST_S, SHARE * self._cost_s) if self._every_s is None else self._every_s
         return time.monotonic() - self._last >= every_s
 
-    def keep(self, step: int, write: Callable[[Path], None], records: Sequence[Sequence[Any]]) -> None:
-        """Keep the state after a step, and only then drop the one before.
+    def keep(self, step: int, engine: Engine, records: Sequence[Sequence[Any]]) -> None:
+        """Keep the state after a step, and only then drop the one before. Called by every process.
 
         Args:
             step: the last that was done.
-            write: fills a folder with weights and optimizer.
+            engine: writes weights and optimizer.
             records: a row for each step so far.
         """
         begun = time.monotonic()
         path, partial = self.folder / f"state-{step:08d}", self.folder / ".state.partial"
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir()
-        write(partial)
-        (partial / "records.json").write_text(json.dumps(records))
-        shutil.rmtree(path, ignore_errors=True)
-        partial.replace(path)
-        for other in self.folder.glob("state-*"):
-            if other != path:
-                shutil.rmtree(other, ignore_errors=True)
+        if engine.is_main:
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir()
+        engine.wait()
+        engine.save(partial)
+        engine.wait()
+        if engine.is_main:
+            (partial / "records.json").write_text(json.dumps(records))
+            shutil.rmtree(path, ignore_errors=True)
+            partial.replace(path)
+            for other in self.folder.glob("state-*"):
+                if other != path:
+                    shutil.rmtree(other, ignore_errors=True)
         self._last = time.monotonic()
         self._cost_s = self._last - begun
 

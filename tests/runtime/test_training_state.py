@@ -6,8 +6,27 @@ from stages.errors import ParamsError
 from stages.runtime.training_state import EVERY_S, TrainingState, key_of, read_records
 
 
+class Writer:
+    is_main = True
+
+    def __init__(self, text):
+        self.text = text
+
+    def save(self, folder):
+        (folder / "weights").write_text(self.text)
+
+    def wait(self):
+        pass
+
+
+class Killed(Writer):
+    def save(self, folder):
+        super().save(folder)
+        raise KeyboardInterrupt
+
+
 def keep(state, step):
-    state.keep(step, lambda folder: (folder / "weights").write_text(str(step)), [[1, 0.1 + 0.2]] * step)
+    state.keep(step, Writer(str(step)), [[1, 0.1 + 0.2]] * step)
 
 
 def test_only_the_newest_is_kept_and_a_half_written_one_is_none(tmp_path):
@@ -16,13 +35,8 @@ def test_only_the_newest_is_kept_and_a_half_written_one_is_none(tmp_path):
     assert state.newest([]) is None
     for step in (9, 10):
         keep(state, step)
-
-    def killed(folder):
-        (folder / "weights").write_text("half")
-        raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
-        state.keep(11, killed, [])
+        state.keep(11, Killed("half"), [])
     newest = state.newest([])
     assert (newest / "weights").read_text() == "10"
     assert read_records(newest) == [[1, 0.1 + 0.2]] * 10

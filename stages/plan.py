@@ -1,0 +1,101 @@
+"""plan: what fine-tuning would take in memory, disk, time and money, before anything runs.
+
+Prints a table from the formulas of stages/core/training_cost.py, for the paper's two models on several machines, with
+LIMA's training set (1,000 examples, 750,000 tokens), 15 epochs and six candidates; or for the model in models/base with
+the sections `sft` and `arms` of params.yaml. Figures are estimates, the time follows from the MFU that you give.
+"""
+
+import argparse
+from pathlib import Path
+from typing import NamedTuple
+
+from stages.core.training_cost import CARDS, GIB, OVERHEAD_BYTES, Setting, Shape, choose, disk, flops, memory, shape_of
+from stages.runtime.files import read_json
+from stages.runtime.main import run_command
+
+# LIMA's Table 1: examples, and the mean tokens of a prompt with its response, at most 2,048.
+LIMA_LENGTHS = [*[640] * 200, *[649] * 200, *[1823] * 200, *[308] * 150, *[328] * 50, *[374] * 200]
+N_EPOCHS, N_CANDIDATES = 15, 6
+LLAMA = {
+    "LLaMA 7B": Shape(32, 4096, 11008, 32, 32, 128, 32000, tied=False),
+    "LLaMA 65B": Shape(80, 8192, 22016, 64, 64, 128, 32000, tied=False),
+}
+
+
+class Machine(NamedTuple):
+    """Some hosts of one kind of card."""
+
+    card: str
+    n_hosts: int
+    n_on_host: int
+    host_bytes: int
+
+
+MACHINES = [
+    Machine("H200", 1, 1, 256 * GIB),
+    Machine("H100", 1, 8, 2000 * GIB),
+    Machine("H200", 1, 8, 2000 * GIB),
+    Machine("H100", 2, 8, 2000 * GIB),
+]
+
+
+def row(name: str, shape: Shape, machine: Machine, setting: Setting, *, mfu: float, price: float) -> str:
+    """One line of the table.
+
+    Args:
+        name: of the model.
+        shape: its sizes.
+        machine: what trains it.
+        setting: the recipe.
+        mfu: share of the cards' peak that is reached, in (0, 1], recomputation counted.
+        price: US dollars for an hour of one card.
+    """
+    card, n = CARDS[machine.card], machine.n_hosts * machine.n_on_host
+    where = f"{machine.n_hosts} x {machine.n_on_host} x {machine.card}"
+    strategy = choose(
+        shape,
+        setting,
+        n_processes=n,
+        n_on_host=machine.n_on_host,
+        device_bytes=card.memory_bytes,
+        host_bytes=machine.host_bytes,
+    )
+    if strategy is None:
+        return f"| {name} | {where} | does not fit | | | | | |"
+    needed = memory(shape, setting, strategy, n_processes=n, n_on_host=machine.n_on_host)
+    written = disk(shape, setting, n_candidates=N_CANDIDATES)
+    again = 4 / 3 if setting.gradient_checkpointing else 1  # the forward pass twice
+    seconds = N_EPOCHS * flops(shape, LIMA_LENGTHS) * again / (n * card.peak_flops * mfu)
+    return (
+        f"| {name} | {where} | {strategy} | {(needed.device + OVERHEAD_BYTES) / GIB:.0f} of "
+        f"{card.memory_bytes / GIB:.0f} | {needed.host / GIB:.0f} | {written.candidates / 1e9:.0f} + "
+        f"{written.state / 1e9:.0f} | {seconds / 60:.0f} | {seconds / 3600 * n * price:.0f} |"
+    )
+
+
+def main(mfu: float, price: float, tokens: int) -> None:
+    """Print the table."""
+    shapes = dict(LLAMA)
+    config = Path("models/base/config.json")
+    if config.is_file():
+        shapes["models/base"] = shape_of(read_json(config))
+    print(
+        f"15 epochs over {len(LIMA_LENGTHS):,} examples of {sum(LIMA_LENGTHS):,} tokens, six candidates, bf16, AdamW, "
+        f"{tokens:,} tokens a forward pass, gradient checkpointing, {mfu:.0%} of the peak, {price} dollars a card-hour"
+        "\n"
+    )
+    print("| model | machine | strategy | GiB a card | GiB a host | disk, GB: candidates + state | minutes | dollars |")
+    print("|---|---|---|---|---|---|---|---|")
+    setting = Setting(is_bf16=True, micro_batch_tokens=tokens, gradient_checkpointing=True)
+    for name, shape in shapes.items():
+        for machine in MACHINES:
+            print(row(name, shape, machine, setting, mfu=mfu, price=price))
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--mfu", type=float, default=0.4, help="share of the peak that is reached (0.4)")
+    parser.add_argument("--price", type=float, default=3.0, help="dollars for an hour of one card (3)")
+    parser.add_argument("--tokens", type=int, default=4096, help="of a forward pass (4096)")
+    arguments = parser.parse_args()
+    raise SystemExit(run_command(lambda: main(arguments.mfu, arguments.price, arguments.tokens)))

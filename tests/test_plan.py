@@ -1,0 +1,28 @@
+"""The paper plan, by its lines."""
+
+import re
+
+from stages.core.training_cost import CARDS, Setting, flops
+from stages.plan import LIMA_LENGTHS, LLAMA, MACHINES, main, row
+
+BF16 = Setting(is_bf16=True, micro_batch_tokens=4096, gradient_checkpointing=False)
+
+
+def test_the_training_set_is_that_of_the_papers_table_1():
+    assert len(LIMA_LENGTHS) == 1000
+    assert 740_000 < sum(LIMA_LENGTHS) < 770_000
+
+
+def test_time_and_cost_by_hand():
+    name, machine = "LLaMA 7B", MACHINES[1]
+    hours = 15 * flops(LLAMA[name], LIMA_LENGTHS) / (8 * CARDS["H100"].peak_flops * 0.5) / 3600
+    cells = [cell.strip() for cell in row(name, LLAMA[name], machine, BF16, mfu=0.5, price=2.0).split("|")]
+    assert cells[-3:-1] == [f"{hours * 60:.0f}", f"{hours * 8 * 2:.0f}"]
+
+
+def test_what_does_not_fit_is_said(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    main(0.4, 3.0, 4096)
+    text = capsys.readouterr().out
+    assert re.search(r"\| LLaMA 65B \| 1 x 1 x H200 \| does not fit \|", text)
+    assert text.count("\n|") == 2 + len(LLAMA) * len(MACHINES)
