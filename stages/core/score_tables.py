@@ -12,7 +12,7 @@ import polars as pl
 
 from stages.core.accuracy import MEASURES
 from stages.core.agreement import cohen_kappa, tie_discounted
-from stages.core.checkpoints import choose_epoch
+from stages.core.checkpoints import epoch_taken
 from stages.core.intervals import Estimate, Intervals
 from stages.core.preferences import ITEM, OUTCOMES, preference_values, scored
 
@@ -67,6 +67,7 @@ GRADES: dict[str, pl.DataType] = {
 class Curve(NamedTuple):
     """What is known of one arm's candidate epochs."""
 
+    standing: pl.DataFrame  # schema.STANDING
     grades: pl.DataFrame  # schema.EPOCH_GRADE
     exact_rate: Mapping[int, float | None]  # by epoch
     perplexity: Mapping[int, float]  # by epoch
@@ -126,8 +127,9 @@ def checkpoints_table(curves: Mapping[str, Curve], intervals: Intervals) -> pl.D
     """Every arm's candidate epochs: mean grade, share of exact answers, perplexity, and which was taken."""
     rows = []
     for arm, curve in curves.items():
-        selected = choose_epoch(curve.grades)
-        for (epoch,), grades in groups(curve.grades, "epoch"):
+        selected = epoch_taken(curve.standing)
+        for epoch in curve.standing["epoch"]:
+            grades = curve.grades.filter(pl.col("epoch") == epoch)
             exact, perplexity = curve.exact_rate.get(epoch), curve.perplexity.get(epoch)
             rows.append((arm, epoch, *_mean_grade(grades, intervals), exact, perplexity, int(epoch == selected)))
     return pl.DataFrame(rows, schema=CHECKPOINTS, orient="row")
