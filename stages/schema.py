@@ -92,7 +92,8 @@ RENDERED: dict[str, pl.DataType] = {
     "n_trimmed_tokens": pl.Int32(),
 }
 
-# One answer. finish_reason: eot, eos, length, or given (the answer came from a file).
+# One answer. finish_reason: eot (of an endpoint: its turn ended), eos, length, stop (in-context examples: the form was
+# closed), refused (a filter of the endpoint held it back), or given (the answer came from a file).
 RESPONSE: dict[str, pl.DataType] = {
     "prompt_id": pl.String(),
     "responder": pl.String(),  # arm or opponent

@@ -50,14 +50,15 @@ class AnswerLog:
                 self.kept[row["key"]] = KeptAnswer(row["ids"], row["stop_id"])
 
     @classmethod
-    def of(cls, folder: Path, decoding: Decoding, stop_ids: frozenset[int]) -> "AnswerLog":
-        """The file for a model folder's answers.
+    def of(cls, folder: Path, decoding: Decoding, stop_ids: frozenset[int], *, stop: str | None = None) -> "AnswerLog":
+        """The file for a model folder's answers, which end with one of some tokens, or with a text.
 
         Raises:
             InputError: the folder or the file cannot be read.
         """
-        # What leaves an answer as it is: how many others there are, and how many are decoded together.
-        how = decoding.model_dump(exclude={"n_samples", "batch_size"}) | {"stop_ids": sorted(stop_ids)}
+        # All but what leaves an answer as it is: how many others there are, and how many are decoded together.
+        how = decoding.model_dump(include=set(Decoding.model_fields) - {"n_samples", "batch_size"})
+        how |= {"stop_ids": sorted(stop_ids), "stop": stop}
         code = [(Path(sampling.__file__).parent / f"{name}.py").read_bytes() for name in _CODE]
         libraries = [f"{name} {version(name)}" for name in _LIBRARIES]
         parts = [model_digest(folder).encode(), json.dumps(how, sort_keys=True).encode(), *code]

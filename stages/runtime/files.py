@@ -77,6 +77,18 @@ def write_csv(path: Path, frame: pl.DataFrame) -> None:
         frame.write_csv(partial, float_precision=6)
 
 
+def read_text(path: Path) -> str:
+    """Read UTF-8 text.
+
+    Raises:
+        InputError: the file is missing or is not UTF-8.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read as UTF-8 text, {first_line(error)}; write it, or mend it") from None
+
+
 def write_text(path: Path, text: str) -> None:
     """Write UTF-8 text atomically."""
     with whole(path) as partial:
