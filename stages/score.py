@@ -3,9 +3,8 @@
 Reads data/prompts/{test,dev}.parquet (schema.PROMPT); of every arm data/respond/, data/generate/ (and .perplexity),
 data/select_checkpoint/ and data/grade/<arm>.parquet; of every opponent data/respond_opponent/ and
 data/judge/<opponent>.parquet; data/annotations/*.jsonl.
-Writes metrics/score.json and metrics/score/{pairwise,accuracy,difference,agreement,checkpoints,grades}.csv. In each, n
-is what the rate or mean beside it is over; a number that does not exist is an empty cell, and a rate of nothing has no
-row.
+Writes metrics/score.json and metrics/score/*.csv, one for each field of Tables. In each, n is what the rate or mean
+beside it is over; a number that does not exist is an empty cell, and a rate of nothing has no row.
 
 LIMA s4.2 (win, tie, lose), s4.3 (tie-discounted agreement), s5 (mean grades), Appendix B (checkpoints). Ours: both
 orders (stages/core/preferences.py), intervals over prompts (stages/core/intervals.py), kappa and tie rates beside
@@ -23,15 +22,15 @@ import polars as pl
 from pydantic import Field
 
 from stages.core.accuracy import measure_answers
+from stages.core.agreement_tables import agreement_groups_table, agreement_table
 from stages.core.intervals import Intervals
 from stages.core.judging import NO_REFERENCE, Answer, Prompt
-from stages.core.people import current
+from stages.core.people import PEOPLE, current, group_of
 from stages.core.preferences import ITEM, resolve
 from stages.core.presentations import Key, answers_by_key, prompts_by_id
 from stages.core.score_tables import (
     Curve,
     accuracy_table,
-    agreement_table,
     checkpoints_table,
     difference_table,
     grades_table,
@@ -85,6 +84,7 @@ class Tables(NamedTuple):
     accuracy: pl.DataFrame
     difference: pl.DataFrame
     agreement: pl.DataFrame
+    agreement_groups: pl.DataFrame
     checkpoints: pl.DataFrame
     grades: pl.DataFrame
     summary: dict[str, Any]
@@ -110,6 +110,7 @@ def run(frames: Frames, params: Params, *, arm: str) -> Tables:
         "accuracy": accuracy_table(measured, intervals),
         "difference": difference_table(measured, a=arm, opponents=opponents, intervals=intervals),
         "agreement": agreement_table(pairs, intervals),
+        "agreement_groups": agreement_groups_table(pairs, _kinds(pairs, people.verdicts), intervals),
         "checkpoints": checkpoints_table(_curves(frames), intervals),
         "grades": grades_table(frames.grades, intervals),
     }
@@ -145,6 +146,13 @@ def _pairs(verdicts: Mapping[str, pl.DataFrame], people: pl.DataFrame, *, arm: s
             "rename one"
         )
     return pl.concat([machine, resolve(people)]).sort(*ITEM, "annotator")
+
+
+def _kinds(pairs: pl.DataFrame, people: pl.DataFrame) -> dict[str, str]:
+    """The kind of each annotator: people by what their name says (crowd_3, author_1), a machine by itself."""
+    persons = set(people["annotator"])
+    names = pairs["annotator"].unique().sort()
+    return {name: (group_of(name) or PEOPLE) if name in persons else name for name in names}
 
 
 def _curves(frames: Frames) -> dict[str, Curve]:

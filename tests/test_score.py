@@ -8,6 +8,7 @@ import polars as pl
 import pytest
 
 from stages import grade, judge, score, select_checkpoint
+from stages.core.agreement_tables import MEASURED
 from stages.errors import InputError, JudgeError, ParamsError
 from stages.runtime.files import read_table, write_table
 from stages.runtime.params import load_params
@@ -20,7 +21,8 @@ COLUMNS = {
     "pairwise": "opponent,annotator,outcome,n,rate,low,high",
     "accuracy": "responder,measure,n,rate,low,high",
     "difference": "a,b,measure,n,difference,low,high",
-    "agreement": "annotator_a,annotator_b,n,agreement,low,high,kappa,tie_rate_a,tie_rate_b",
+    "agreement": "annotator_a,annotator_b," + ",".join(MEASURED),
+    "agreement_groups": "group_a,group_b," + ",".join(MEASURED),
     "checkpoints": "arm,epoch,n,mean_helpfulness,low,high,exact_rate,perplexity,selected",
     "grades": "responder,annotator,n,mean_helpfulness,low,high,fail_rate,pass_rate,excellent_rate,n_safety,safe_rate",
 }
@@ -97,7 +99,7 @@ def test_a_run_without_opponents_and_references_has_headers_and_no_numbers() -> 
     for arm in ("curated", "bulk"):
         grade.main(arm)
     summary = scored()
-    for name in ("pairwise", "accuracy", "difference", "agreement", "grades"):
+    for name in COLUMNS.keys() - {"checkpoints"}:
         assert Path(f"metrics/score/{name}.csv").read_text() == COLUMNS[name] + "\n"
     assert summary["accuracy"] == summary["pairwise"] == {}
     assert summary["grade"]["curated"]["reference"] == {"n": 0, "n_unscored": 0, "n_not_applicable": 5}
@@ -127,6 +129,8 @@ def test_people_are_annotators_beside_the_models() -> None:
     }  # fmt: skip
     assert (agreement["ann", "bo"]["n"], agreement["ann", "bo"]["agreement"]) == (1, 0.5)
     assert (agreement["ann", "reference"]["n"], agreement["ann", "reference"]["agreement"]) == (2, 0.25)
+    kinds = table("agreement_groups").filter(group_b="people").select("group_a", "n", "agreement").rows()
+    assert kinds == [("length", 3, 0.666667), ("people", 1, 0.5)]
 
 
 def test_a_person_named_as_a_model_is_an_error() -> None:

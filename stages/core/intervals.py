@@ -15,6 +15,7 @@ Wilson 1927; Efron & Tibshirani 1993, ch. 13; Bonett & Price 2012. The choice of
 2001; the bound of 20 is ours: about 10 to either side are what a normal approximation is commonly asked to have.
 """
 
+from collections.abc import Callable, Mapping
 from statistics import NormalDist
 from typing import NamedTuple
 
@@ -67,6 +68,40 @@ class Intervals(NamedTuple):
         else:
             low, high = self._bootstrap(sums, counts)
         return Estimate(int(x.size), mean, low, high)
+
+    def resampled(self, sums: Floats, statistic: Callable[[Floats], Mapping[str, Floats]]) -> dict[str, Estimate]:
+        """Statistics of a sum over prompts, with the percentile bootstrap over prompts.
+
+        Args:
+            sums: (n_prompts, ...) what each prompt adds.
+            statistic: of sums (..., as of one prompt) gives named statistics (...), NaN where one does not exist.
+
+        Returns:
+            Estimates by name, with n prompts. None for what does not exist, in the sample or (the interval) in more
+            than 1 in 20 resamples; no interval either where no resample differs, which is no certainty.
+        """
+        n = sums.shape[0]
+        if n == 0:
+            return {}
+        rng = np.random.default_rng(self.seed)
+        drawn = []
+        for start in range(0, self.n_bootstrap, size := max(1, _CHUNK // n)):
+            times = rng.multinomial(n, np.full(n, 1 / n), size=min(size, self.n_bootstrap - start))  # (resamples, n)
+            drawn.append(np.tensordot(times.astype(np.float64), sums, axes=1))
+        resamples = statistic(np.concatenate(drawn))
+        return {
+            name: Estimate(n, None, None, None)
+            if np.isnan(value)
+            else Estimate(n, float(value), *self._ends(resamples[name]))
+            for name, value in statistic(sums.sum(axis=0)).items()
+        }
+
+    def _ends(self, resamples: Floats) -> tuple[float | None, float | None]:
+        known = resamples[~np.isnan(resamples)]
+        if known.size < 0.95 * resamples.size or np.ptp(known) < 1e-12:
+            return None, None
+        low, high = np.quantile(known, [(1 - self.confidence) / 2, (1 + self.confidence) / 2])
+        return float(low), float(high)
 
     def _bootstrap(self, sums: Floats, counts: Floats) -> tuple[float, float]:
         means = bootstrap_means(sums, counts, n_bootstrap=self.n_bootstrap, rng=np.random.default_rng(self.seed))

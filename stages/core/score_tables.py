@@ -5,16 +5,14 @@ no row. Rows are in the order of params.yaml for arms and opponents, by name for
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import combinations
 from typing import Any, NamedTuple
 
 import polars as pl
 
 from stages.core.accuracy import MEASURES
-from stages.core.agreement import cohen_kappa, tie_discounted
 from stages.core.checkpoints import choose_epoch
 from stages.core.intervals import Estimate, Intervals
-from stages.core.preferences import ITEM, OUTCOMES, preference_values, scored
+from stages.core.preferences import OUTCOMES, scored
 
 COUNT, NUMBER, TEXT = pl.Int64(), pl.Float64(), pl.String()
 INTERVAL: dict[str, pl.DataType] = {"low": NUMBER, "high": NUMBER}
@@ -29,16 +27,6 @@ DIFFERENCE: dict[str, pl.DataType] = {
     "n": COUNT,
     "difference": NUMBER,
     **INTERVAL,
-}
-AGREEMENT: dict[str, pl.DataType] = {
-    "annotator_a": TEXT,
-    "annotator_b": TEXT,
-    "n": COUNT,
-    "agreement": NUMBER,
-    **INTERVAL,
-    "kappa": NUMBER,
-    "tie_rate_a": NUMBER,
-    "tie_rate_b": NUMBER,
 }
 CHECKPOINTS: dict[str, pl.DataType] = {
     "arm": TEXT,
@@ -104,22 +92,6 @@ def pairwise_table(pairs: pl.DataFrame, intervals: Intervals) -> pl.DataFrame:
             n, rate, low, high = intervals.estimate(hits, some["prompt_id"], scale=(0, 1))
             rows.append((opponent, annotator, outcome, n, rate, low, high))
     return pl.DataFrame(rows, schema=PAIRWISE, orient="row")
-
-
-def agreement_table(pairs: pl.DataFrame, intervals: Intervals) -> pl.DataFrame:
-    """Every two annotators, on the pairs that both have scored, all opponents together."""
-    values = preference_values(pairs)
-    rows = []
-    for first, second in combinations(sorted(set(values["annotator"])), 2):
-        side = [values.filter(pl.col("annotator") == name) for name in (first, second)]
-        shared = side[0].join(side[1], on=ITEM, suffix="_b").sort(*ITEM)
-        if shared.is_empty():
-            continue
-        x, y = shared["value"], shared["value_b"]
-        n, mean, low, high = intervals.estimate(tie_discounted(x, y), shared["prompt_id"], scale=(0, 1))
-        ties = [(shared[column] == "tie").mean() for column in ("outcome", "outcome_b")]
-        rows.append((first, second, n, mean, low, high, cohen_kappa(x, y, weights="linear"), *ties))
-    return pl.DataFrame(rows, schema=AGREEMENT, orient="row")
 
 
 def checkpoints_table(curves: Mapping[str, Curve], intervals: Intervals) -> pl.DataFrame:

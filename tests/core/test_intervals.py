@@ -163,3 +163,22 @@ def test_one_more_measure_changes_no_other() -> None:
 
 def test_the_standard_error_is_that_of_the_mean() -> None:
     assert standard_error(np.array([1.0, 2.0, 3.0, 4.0])) == pytest.approx(math.sqrt(5 / 3 / 4))
+
+
+def test_a_resampled_mean_has_the_interval_of_the_bootstrap_of_means() -> None:
+    rng = np.random.default_rng(1)
+    values = rng.normal(size=400)
+    intervals = Intervals(seed=0, n_bootstrap=4000, confidence=0.95)
+    sums = np.stack([values, np.ones(400)], axis=1)
+    found = intervals.resampled(sums, lambda s: {"mean": s[..., 0] / s[..., 1]})["mean"]
+    half = 1.96 * values.std() / 20
+    assert (found.n, found.value) == (400, pytest.approx(values.mean()))
+    assert (found.low, found.high) == pytest.approx((values.mean() - half, values.mean() + half), abs=0.1 * half)
+
+
+def test_what_does_not_exist_or_never_differs_has_no_interval() -> None:
+    intervals = Intervals(seed=0, n_bootstrap=200, confidence=0.95)
+    absent = intervals.resampled(np.ones((3, 1)), lambda s: {"x": s[..., 0] * np.nan, "y": s[..., 0] * 0 + 1})
+    assert absent["x"][1:] == (None, None, None)
+    assert absent["y"][1:] == (1, None, None)
+    assert intervals.resampled(np.ones((0, 1)), lambda s: {"x": s[..., 0]}) == {}
