@@ -16,6 +16,8 @@ from stages import agreement
 from stages.core.agreement import LEVELS, alpha, cohen_kappa, coincidences, fleiss_kappa, tables, tie_discounted
 from stages.core.agreement_tables import agreement_groups_table, agreement_table
 from stages.core.intervals import Intervals, standard_error
+from stages.core.length_control import length_controlled
+from stages.core.position import position_bias
 from stages.core.preferences import preference_values, resolve
 from stages.core.score_tables import pairwise_table
 from stages.core.votes import Votes, about, combine, copies, majority
@@ -276,3 +278,32 @@ def test_a_pairwise_table_of_real_verdicts_adds_up(alpaca_eval: Votes) -> None:
     assert table["rate"].sum() == pytest.approx(1)
     assert (table["low"] <= table["rate"]).all()
     assert (table["rate"] <= table["high"]).all()
+
+
+def test_rates_at_equal_lengths_are_near_alpaca_evals(alpaca_eval: Votes) -> None:
+    """Its own method also knows each prompt's difficulty; that is what is left between the two."""
+    judge = "weighted_alpaca_eval_gpt4_turbo"
+    with (DATA / f"alpaca_eval/leaderboard.{judge}.csv").open() as file:
+        published = {row[""]: float(row["length_controlled_winrate"] or "nan") for row in csv.DictReader(file)}
+    said = alpaca_eval.frame.filter(annotator=judge).drop_nulls("value")
+    rates = []
+    for system in sorted((set(said["a"]) | set(said["b"])) & set(published)):
+        one = about(said, system)
+        found = length_controlled(one["value"], one["chars_a"] - one["chars_b"], one["prompt_id"], confidence=0.95)
+        if found and not np.isnan(published[system]):
+            rates.append((100 * found.rate, published[system], 100 * one["value"].mean()))
+    ours, theirs, raw = np.array(rates).T
+    assert len(rates) == 56
+    assert np.abs(ours - theirs).mean() < 1.35 < 4.8 < np.abs(raw - theirs).mean()
+    assert np.corrcoef(ours, theirs)[0, 1] > 0.995 > 0.99 > np.corrcoef(raw, theirs)[0, 1]
+
+
+def test_a_judges_lean_to_the_first_answer_is_found() -> None:
+    leans = {}
+    for judge in ("ChatGPT.Vanilla_NoRules", "GPT-4.Vanilla_NoRules"):
+        given, _ = llmbar("LLMBar_Natural", judge)
+        lean = position_bias(given, INTERVALS)
+        assert lean is not None
+        leans[judge] = lean
+    assert leans["ChatGPT.Vanilla_NoRules"].p_value < 1e-4
+    assert leans["GPT-4.Vanilla_NoRules"].p_value > 0.5

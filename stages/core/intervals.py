@@ -1,7 +1,7 @@
 """intervals: how far a mean over prompts may be off.
 
 The prompt is the unit: answers to one prompt are not independent, so whole prompts are resampled (on MT-Bench that
-makes intervals 1.67 times wider). Four cases, one rule each:
+makes intervals 1.67 times wider). Five cases, one rule each:
 
 - a rate over at most 50 prompts, or below .1 or above .9: Wilson's score interval with n = prompts; exact practice for
   one answer a prompt, and on the safe side for several;
@@ -9,6 +9,7 @@ makes intervals 1.67 times wider). Four cases, one rule each:
   scale;
 - a paired difference of one answer a prompt, right or wrong on either side, in which fewer than 20 prompts differ (a
   bootstrap of 4 to 0 would exclude zero, which McNemar's exact test does not): Bonett and Price's adjusted interval;
+- a mean on another scale than a rate's (grades from 1 to 6, s5): Student's t over prompts, kept on the scale;
 - else: the percentile bootstrap over prompts.
 
 Wilson 1927; Efron & Tibshirani 1993, ch. 13; Bonett & Price 2012. The choice of rule follows Brown, Cai & DasGupta
@@ -65,6 +66,9 @@ class Intervals(NamedTuple):
         elif scale == (-1.0, 1.0) and _few_discordant(x, counts):
             n_up, n_down = int((x > 0).sum()), int((x < 0).sum())
             low, high = bonett_price(n_up, n_down, n=counts.size, confidence=self.confidence)
+        elif scale not in ((0, 1), (-1, 1)):
+            low, high = student_t(sums, counts, confidence=self.confidence)
+            low, high = max(low, scale[0]), min(high, scale[1])
         else:
             low, high = self._bootstrap(sums, counts)
         return Estimate(int(x.size), mean, low, high)
@@ -133,6 +137,33 @@ def bonett_price(n_up: int, n_down: int, *, n: int, confidence: float) -> tuple[
     half = z * ((up + down - (up - down) ** 2) / (n + 2)) ** 0.5
     mean = (n_up - n_down) / n
     return min(mean, max(-1.0, up - down - half)), max(mean, min(1.0, up - down + half))
+
+
+def student_t(sums: Floats, counts: Floats, *, confidence: float) -> tuple[float, float]:
+    """Student's t interval of a mean over prompts, of which each (at least two) has a sum of `counts` values."""
+    from scipy.special import stdtrit  # 0.3 s to import
+
+    n, mean = sums.size, sums.sum() / counts.sum()
+    error = (n / (n - 1) * ((sums - mean * counts) ** 2).sum()) ** 0.5 / counts.sum()
+    half = float(stdtrit(n - 1, (1 + confidence) / 2) * error)
+    return float(mean) - half, float(mean) + half
+
+
+def minimum_detectable(values: npt.ArrayLike, prompts: npt.ArrayLike, *, confidence: float, power: float) -> float:
+    """The distance of a mean from 1/2 that so many prompts would show, by a two-sided test of that power.
+
+    (z of the test + z of the power) * standard error of the mean, where values spread about 1/2 as these do: 7.2 points
+    for 300 prompts of which a fifth are ties.
+
+    Args:
+        values: (n,) preferences in [0, 1], at least one.
+        prompts: (n,) the prompt of each.
+        confidence: 1 - the level of the test.
+        power: probability of showing such a difference.
+    """
+    sums, counts = _by_prompt(np.asarray(values, dtype=np.float64), np.asarray(prompts))
+    error = float(np.sqrt((((sums / counts) - 0.5) ** 2).mean() / sums.size))
+    return (NormalDist().inv_cdf((1 + confidence) / 2) + NormalDist().inv_cdf(power)) * error
 
 
 def standard_error(values: Floats) -> Floats:
