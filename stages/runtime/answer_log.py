@@ -20,6 +20,7 @@ from stages.core.sampling import Decoding
 from stages.errors import InputError
 from stages.runtime import files
 from stages.runtime.files import first_line
+from stages.runtime.model import weight_files
 
 _CODE = ("decoding", "nucleus", "sampling")  # of stages/core: what an answer's tokens follow from
 _LIBRARIES = ("torch", "transformers")
@@ -110,7 +111,7 @@ def model_digest(folder: Path) -> str:
     Raises:
         InputError: a file cannot be read.
     """
-    paths = [folder / "config.json", *sorted(folder.glob("*.safetensors"))]
+    paths = [folder / "config.json", *weight_files(folder)]
     try:
         with ThreadPoolExecutor(4) as pool:
             digests = list(pool.map(_file_digest, paths))
