@@ -27,7 +27,7 @@ INTERVALS = Intervals(seed=0, n_bootstrap=2000, confidence=0.95)
 def verdicts(rows: list[tuple[str, str, str | None, str | None]]) -> pl.DataFrame:
     """Rows of (item, annotator, order, preference) as schema.VERDICT; a null preference did not parse."""
     filled = [
-        (item, 0, "first", "second", annotator, order, preference, None if preference else "off_menu", None, None)
+        (item, 0, "first", "second", annotator, order, preference, None if preference else "off_menu", *[None] * 7)
         for item, annotator, order, preference in rows
     ]
     return pl.DataFrame(filled, schema=VERDICT, orient="row")
