@@ -81,7 +81,7 @@ def epoch_taken(standing: pl.DataFrame) -> int:
 def strengths(wins: Floats) -> Floats:
     """Strengths in nats, with mean 0, of (n, n) wins of the row over the column; one tie more between any two."""
     fitted = fit(wins + PRIOR_TIES / 2 * (1 - np.eye(len(wins))))
-    return fitted - fitted.mean()
+    return np.asarray(fitted - fitted.mean())
 
 
 def _wins(verdicts: pl.DataFrame, epochs: Sequence[int]) -> Floats:

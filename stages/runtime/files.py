@@ -15,6 +15,8 @@ from stages.errors import InputError
 # Kept across runs and outside every DVC out: git- and dvc-ignored. DVC sets DVC_ROOT for the commands it starts.
 CACHE = Path(os.environ.get("DVC_ROOT", ".")) / ".cache"
 
+EXPERIMENTS = (".dvc", "tmp", "exps")  # where DVC puts the workspaces of `dvc exp run --temp` and `--queue`
+
 ROW_GROUP_ROWS = 2_000  # what a reader holds at the least, several times on each of its threads
 
 
@@ -44,6 +46,15 @@ def write_table(path: Path, frame: pl.DataFrame, schema: Mapping[str, pl.DataTyp
     table = frame.select(pl.col(name).cast(dtype) for name, dtype in schema.items())
     with whole(path) as partial:
         table.write_parquet(partial, compression="zstd", statistics=False, row_group_size=ROW_GROUP_ROWS)
+
+
+def shared_cache() -> Path:
+    """CACHE of the project; a temporary experiment's workspace, which DVC removes, shares that of its project."""
+    cache = CACHE.absolute()
+    for folder in cache.parents:
+        if folder.parts[-3:] == EXPERIMENTS:
+            return folder.parents[2] / cache.name
+    return cache
 
 
 def empty_table(schema: Mapping[str, pl.DataType]) -> pl.DataFrame:
