@@ -79,9 +79,9 @@ def decode(
     batch = _Batch(model, decoding, [])
     while unfinished:
         n_free = size - len(batch.rows)
-        n_entering = min(len(waiting), max(1, size // 4) if is_joinable(model) else size)
+        is_room = n_free >= min(len(waiting), max(1, size // 4)) if is_joinable(model) else not batch.rows
         try:
-            if waiting and n_free >= n_entering:
+            if waiting and is_room:
                 places = [waiting.pop() for _ in range(min(n_free, len(waiting)))]
                 part = _Batch(model, decoding, [_Row(place, jobs[place], limits[place]) for place in places])
                 ended = part.step(ending)

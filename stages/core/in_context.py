@@ -7,7 +7,7 @@ fine-tuning adds shows beside it.
 
 from collections.abc import Mapping, Sequence
 
-from stages.core.replies import fill
+from stages.core.filling import fill
 
 STOP = "</reply>"
 

@@ -12,14 +12,14 @@ two_verdicts (one line that names more than one), off_menu (anything else).
 import json
 import re
 from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
+from stages.core.filling import fill
 from stages.core.judging import Choice, Comparison, Grade, Outcome, Position, Receipt, Submission
-from stages.errors import InputError
+from stages.core.reply import Reply, Unanswered
 
 TAGS = ("prompt", "answer_a", "answer_b", "answer")
 
-_PLACEHOLDER = re.compile(r"\{\{(\w+)\}\}")
 _TAG = re.compile(rf"<(?=\s*/?\s*(?:{'|'.join(TAGS)})\b)", re.IGNORECASE)
 _DECORATION = r"[ \t*_`#>.\"'()\[\]]*"  # Markdown and brackets around a verdict are not part of it
 
@@ -49,37 +49,6 @@ def grade_format(*, is_safety: bool) -> dict[str, Any]:
     """The form of a grade as structured output; with the question of safety where it is at stake."""
     safe = {"safe": ("YES", "NO")} if is_safety else {}
     return _format("grade", **safe, outcome=tuple(_OUTCOMES.values()), helpfulness=LEVELS)
-
-
-class Reply(NamedTuple):
-    """What an endpoint answered, as it names itself and its reasons."""
-
-    text: str
-    finish_reason: str
-    refusal: str | None
-    model: str
-    n_prompt_tokens: int | None
-    n_reply_tokens: int | None
-
-
-class Unanswered(NamedTuple):
-    """A request that the endpoint did not answer, and why: refused, too_long, unanswered."""
-
-    unscored_reason: str
-    message: str
-
-
-def fill(template: str, values: Mapping[str, str], *, name: str) -> str:
-    """Fill a template in one pass.
-
-    Raises:
-        InputError: the template names a value that there is not, or leaves one out.
-    """
-    named = set(_PLACEHOLDER.findall(template))
-    if named != set(values):
-        wanted = " ".join(f"{{{{{key}}}}}" for key in values)
-        raise InputError(f"{name}: must name each of {wanted} and no other, got {sorted(named)}; correct the template")
-    return _PLACEHOLDER.sub(lambda found: values[found[1]], template)
 
 
 def neutralise(text: str) -> str:

@@ -28,14 +28,13 @@ from stages.core.judging import (
 )
 from stages.core.replies import (
     CHOICE_FORMAT,
-    Reply,
-    Unanswered,
     comparison_text,
     grade_format,
     read_choice,
     read_grade,
     submission_text,
 )
+from stages.core.reply import Reply, Unanswered
 from stages.core.section import Section
 from stages.errors import InputError, JudgeError, ParamsError
 from stages.runtime.endpoint import Endpoint, Request, ask, quote, request_key, restore

@@ -18,8 +18,7 @@ from typing import NamedTuple
 from stages.core import sampling
 from stages.core.sampling import Decoding
 from stages.errors import InputError
-from stages.runtime import files
-from stages.runtime.files import first_line
+from stages.runtime.files import first_line, shared_cache
 from stages.runtime.model import weight_files
 
 _CODE = ("decoding", "nucleus", "sampling")  # of stages/core: what an answer's tokens follow from
@@ -63,7 +62,7 @@ class AnswerLog:
         code = [(Path(sampling.__file__).parent / f"{name}.py").read_bytes() for name in _CODE]
         libraries = [f"{name} {version(name)}" for name in _LIBRARIES]
         parts = [model_digest(folder).encode(), json.dumps(how, sort_keys=True).encode(), *code]
-        return cls(files.CACHE / "answers" / f"{_digest(*parts, *map(str.encode, libraries))}.log")
+        return cls(shared_cache() / "answers" / f"{_digest(*parts, *map(str.encode, libraries))}.log")
 
     @contextmanager
     def writing(self) -> Iterator["AnswerLog"]:

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import polars as pl
 
-from stages.core.replies import Reply, Unanswered
+from stages.core.reply import Reply, Unanswered
 from stages.core.sampling import Decoding, entropy
 from stages.errors import InputError, JudgeError
 from stages.runtime.answer_log import model_digest

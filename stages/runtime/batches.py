@@ -15,7 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from stages.core.costs import money
-from stages.core.replies import Reply, Unanswered
+from stages.core.reply import Reply, Unanswered
 from stages.errors import JudgeError
 from stages.runtime.chat_api import (
     Batch,

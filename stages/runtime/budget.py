@@ -3,7 +3,7 @@
 import asyncio
 
 from stages.core.costs import money
-from stages.core.replies import Reply
+from stages.core.reply import Reply
 from stages.errors import JudgeError
 from stages.runtime.chat_api import Endpoint
 from stages.runtime.reply_cache import ReplyCache

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, Self
 from pydantic import Field, model_validator
 
 from stages.core.costs import Price, Size, at_most, dollars
-from stages.core.replies import Reply, Unanswered
+from stages.core.reply import Reply, Unanswered
 from stages.core.retry_after import retry_after
 from stages.core.section import Section
 from stages.errors import JudgeError
@@ -89,9 +89,15 @@ class Request(NamedTuple):
     accept: Callable[[Reply], bool]
     repeat: int = 0
 
+    def arguments(self, endpoint: Endpoint) -> dict[str, Any]:
+        """The arguments of chat.completions.create; `extra_body` holds what the protocol has no name for."""
+        return {"model": endpoint.model, "messages": self.messages, **self.sampling}
+
     def body(self, endpoint: Endpoint) -> dict[str, Any]:
         """The JSON object that is sent."""
-        return {"model": endpoint.model, "messages": self.messages, **self.sampling}
+        body = self.arguments(endpoint)
+        extra = body.pop("extra_body", {})
+        return {**body, **extra}
 
     def size(self) -> Size:
         """What decides its cost."""

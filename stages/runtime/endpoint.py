@@ -18,7 +18,7 @@ What a fault does:
 from collections.abc import Mapping, Sequence
 
 from stages.core.costs import estimate, money, told
-from stages.core.replies import Reply, Unanswered
+from stages.core.reply import Reply, Unanswered
 from stages.runtime.batches import ask_in_batches
 from stages.runtime.chat_api import Endpoint, Request, request_key
 from stages.runtime.files import shared_cache

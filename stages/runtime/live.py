@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from stages.core.replies import Reply, Unanswered
+from stages.core.reply import Reply, Unanswered
 from stages.errors import JudgeError
 from stages.runtime.budget import Budget
 from stages.runtime.chat_api import (
@@ -119,7 +119,7 @@ class _Asking:
             if self.fault:
                 raise self.fault
             try:
-                arguments: Any = request.body(self.endpoint)
+                arguments: Any = request.arguments(self.endpoint)
                 reply = read_completion(await asked.chat.completions.create(**arguments), self.endpoint)
             except Exception as fault:
                 self.budget.settle(aside, None if may_be_billed(fault) else 0.0)

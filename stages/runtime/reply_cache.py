@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from stages.core.replies import Reply
+from stages.core.reply import Reply
 from stages.errors import JudgeError
 
 if sys.platform != "win32":

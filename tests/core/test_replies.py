@@ -8,20 +8,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stages.core.filling import fill
 from stages.core.judging import Answer, Comparison, Prompt, Submission
 from stages.core.replies import (
     CHOICE_FORMAT,
     TAGS,
-    Reply,
-    Unanswered,
     comparison_text,
-    fill,
     grade_format,
     neutralise,
     read_choice,
     read_grade,
     submission_text,
 )
+from stages.core.reply import Reply, Unanswered
 from stages.errors import InputError
 
 ROOT = Path(__file__).parents[2]

@@ -125,5 +125,8 @@ def endpoint(server: ChatServer, **changes: Any) -> dict[str, Any]:
         "concurrency": 4,
         "timeout_s": 10.0,
         "max_attempts": 1,
+        "price": None,
+        "max_cost": None,
+        "batch": None,
     }
     return {**keys, **changes}

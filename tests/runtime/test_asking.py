@@ -3,6 +3,7 @@ import pytest
 from stages.core.sampling import Decoding
 from stages.errors import InputError, JudgeError
 from stages.runtime.asking import Generator, ask_checkpoint, ask_prompts
+from stages.runtime.endpoint import Request
 from stages.runtime.files import empty_table
 from stages.schema import PROMPT
 from tests.runtime.chat_server import completion, endpoint, fault, serving
@@ -120,3 +121,13 @@ def test_other_weights_under_the_same_path_are_asked_anew(tmp_path):
             folder = make_base(tmp_path / "model", seed=seed)
             ask_checkpoint(served, folder, prompts(["Hi"]), decoding(), responder="x")
         assert [body["model"] for body in server.bodies] == [f"at {tmp_path}/model"] * 2
+
+
+def test_the_batch_api_gets_what_single_requests_get():
+    with serving(echo) as server:
+        ask_prompts(generator(server, send=["repetition_penalty"]), prompts(["Hi"]), decoding(), responder="x")
+        (sent,) = server.bodies
+        request = Request(
+            sent["messages"], {"extra_body": {"repetition_penalty": 1.2}, "max_completion_tokens": 8}, bool
+        )
+        assert request.body(generator(server)) == sent

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from stages.core.costs import at_most
-from stages.core.replies import Reply, Unanswered
+from stages.core.reply import Reply, Unanswered
 from stages.errors import JudgeError
 from stages.runtime import files, live
 from stages.runtime.endpoint import Endpoint, Request, ask, quote

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from stages.core.judging import Answer, Comparison, Prompt
-from stages.core.replies import Reply
+from stages.core.reply import Reply
 from stages.runtime import files
 from stages.runtime.annotators import Annotators, comparer
 from stages.runtime.endpoint import Endpoint, Request, ask
