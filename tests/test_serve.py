@@ -48,8 +48,8 @@ def client(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[O
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [Path(sys.executable).with_name("transformers"), "serve", folder, "--host", "127.0.0.1", "--port", str(port),
-               "--device", "cpu"]  # fmt: skip
+    program = Path(sys.executable).with_name("transformers")
+    command = [program, "serve", folder, "--host", "127.0.0.1", "--port", str(port), "--device", "cpu"]
     env = {**os.environ, "HF_HOME": str(home), "HF_HUB_OFFLINE": "1"}
     url = f"http://127.0.0.1:{port}"
     with (home / "log").open("w") as log, subprocess.Popen(command, env=env, stdout=log, stderr=log) as server:
