@@ -77,7 +77,7 @@ def round_robin(wins: Floats, *, ties: float = _TIE) -> Floats:
     array([ 0.5493, -0.5493])
     """
     found = fit(wins + ties / 2 * (1.0 - np.eye(wins.shape[-1])))
-    return found - found.mean(axis=-1, keepdims=True)
+    return np.asarray(found - found.mean(axis=-1, keepdims=True))
 
 
 def fit(wins: Floats) -> Floats:
