@@ -137,7 +137,7 @@ def _pieces(ids: list[int], mask: list[int], tokenizer: ChatTokenizer) -> list[P
         if end == len(ids) or mask[end] != mask[start] or {ids[end], ids[end - 1]} & special:
             is_special = ids[start] in special
             text = tokenizer.show(ids[start:end]) if is_special else tokenizer.decode(ids[start:end])
-            pieces.append(Piece(text, bool(mask[start]), is_special))
+            pieces.append(Piece(text, bool(mask[start]), is_special, ends_turn=ids[start] == tokenizer.eot_id))
             start = end
     return pieces
 

@@ -63,7 +63,13 @@ def byte_level(
 
 
 def pieces(
-    specials: list[str], *, bos: str | None, spaces: str, rstrip: tuple[str, ...] = (), plain: tuple[str, ...] = ()
+    specials: list[str],
+    *,
+    bos: str | None,
+    spaces: str,
+    rstrip: tuple[str, ...] = (),
+    plain: tuple[str, ...] = (),
+    normalized: bool = False,
 ) -> Tokenizer:
     """BPE over characters with bytes for the rest, a space written as a low line: LLaMA 1 and 2, Mistral, Gemma, Phi-3.
 
@@ -73,6 +79,7 @@ def pieces(
         spaces: "prepended" to each part by the normalizer, put before the "first" part, or "none" put.
         rstrip: special tokens that take the white space behind them away.
         plain: added tokens that are not special.
+        normalized: whether special tokens are looked for in the normalised text.
     """
     tokenizer = Tokenizer(models.BPE(byte_fallback=True, fuse_unk=True, unk_token="<unk>"))
     replace = normalizers.Replace(" ", "▁")
@@ -92,6 +99,7 @@ def pieces(
     tree["added_tokens"] = [token for token in tree["added_tokens"] if token["content"] not in bytes_]
     for token in tree["added_tokens"]:
         token["rstrip"] = token["content"] in rstrip
+        token["normalized"] = normalized
     tokenizer = Tokenizer.from_str(json.dumps(tree))
     tokenizer.add_tokens([AddedToken(token, special=False, normalized=False) for token in plain])
     if bos:
@@ -125,6 +133,9 @@ def llama() -> Tokenizer:
 
 FAMILIES = {
     "llama": Family({"model_type": "llama"}, llama, LLAMA_NAMES),
+    "llama1": Family(
+        {"model_type": "llama"}, lambda: pieces(LLAMA, bos="<s>", spaces="prepended", normalized=True), LLAMA_NAMES
+    ),
     "llama3": Family(
         {"model_type": "llama", "rope_parameters": {"rope_theta": 500000.0, "rope_type": "default"}},
         lambda: byte_level(LLAMA3, bos="<|begin_of_text|>", split=SPLIT),

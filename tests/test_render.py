@@ -79,10 +79,10 @@ def test_the_preview_escapes_text_and_marks_what_carries_loss(tokenizer):
     preview = run(examples(PAIRS), tokenizer, Params(**CHAT), arm="<arm>").preview
     assert "<b>bold" not in preview
     assert "&lt;b&gt;bold" in preview
-    assert "<mark>A tag &amp; no more</mark><mark><code>&lt;|eot|&gt;</code></mark>" in preview
-    assert "<code>&lt;s&gt;</code>Hi<code>&lt;|eot|&gt;</code><mark>Yo</mark>" in preview
+    assert '<mark>A tag &amp; no more</mark><span class="end"><mark><code>&lt;|eot|&gt;</code></mark></span>' in preview
+    assert '<code>&lt;s&gt;</code>Hi<span class="end"><code>&lt;|eot|&gt;</code></span><mark>Yo</mark>' in preview
     assert "authored, 64 tokens, 58 with loss, 43 trimmed and so no end of turn" in preview
-    assert "<tr><th>authored</th><td>3</td><td>12</td><td>26</td><td>1</td><td>43</td></tr>" in preview
+    assert "<tr><th>authored</th><td>3</td><td>11</td><td>26</td><td>1</td><td>43</td></tr>" in preview
     assert "<arm>" not in preview
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 import subprocess
@@ -48,8 +47,8 @@ def client(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[O
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [Path(sys.executable).with_name("transformers"), "serve", folder, "--host", "127.0.0.1", "--port", str(port),
-               "--device", "cpu"]  # fmt: skip
+    where = ["--host", "127.0.0.1", "--port", str(port), "--device", "cpu"]
+    command = [Path(sys.executable).with_name("transformers"), "serve", folder, *where]
     env = {**os.environ, "HF_HOME": str(home), "HF_HUB_OFFLINE": "1"}
     url = f"http://127.0.0.1:{port}"
     with (home / "log").open("w") as log, subprocess.Popen(command, env=env, stdout=log, stderr=log) as server:
@@ -78,8 +77,6 @@ def test_it_answers_and_stops_at_the_end_of_turn(client: OpenAI, folder: Path) -
     )
     assert (done.choices[0].message.content or "").strip() == REPLY
     assert done.choices[0].finish_reason == "stop"
-    n_reply = json.loads((folder / "generation_config.json").read_text())
-    assert isinstance(n_reply["eos_token_id"], list)
 
 
 def test_it_streams_the_same(client: OpenAI, folder: Path) -> None:

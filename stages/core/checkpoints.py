@@ -25,15 +25,13 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from stages.core.bradley_terry import fit
+from stages.core.bradley_terry import round_robin
 from stages.core.intervals import standard_error
 from stages.core.preferences import preference_values, resolve
 from stages.core.presentations import epoch_name
 from stages.schema import STANDING
 
 Floats = npt.NDArray[np.float64]
-
-PRIOR_TIES = 1.0  # between any two epochs: the strength of one that always wins stays finite
 
 
 def standing_by_grade(grades: pl.DataFrame, epochs: Sequence[int]) -> pl.DataFrame:
@@ -56,9 +54,8 @@ def standing_by_pairs(verdicts: pl.DataFrame, epochs: Sequence[int]) -> pl.DataF
     n = len(wins)
     if n < 2:
         return _unknown("pairs", epochs, n=n)
-    total = wins.sum(axis=0)
-    quality = strengths(total)
-    without = np.stack([strengths(total - one) for one in wins])  # (n_prompts, n_epochs), a prompt left out of each
+    quality = round_robin(wins.sum(axis=0))
+    without = round_robin(wins.sum(axis=0) - wins)  # (n_prompts, n_epochs), a prompt left out of each
     behind = without[:, [int(quality.argmax())]] - without
     error = np.sqrt((n - 1) / n * ((behind - behind.mean(axis=0)) ** 2).sum(axis=0))
     return _standing("pairs", epochs, n=n, quality=quality, error=error)
@@ -76,12 +73,6 @@ def standing_by_perplexity(perplexity: pl.DataFrame, epochs: Sequence[int]) -> p
 def epoch_taken(standing: pl.DataFrame) -> int:
     """The epoch that is marked in schema.STANDING."""
     return int(standing.filter("taken")["epoch"].item())
-
-
-def strengths(wins: Floats) -> Floats:
-    """Strengths in nats, with mean 0, of (n, n) wins of the row over the column; one tie more between any two."""
-    fitted = fit(wins + PRIOR_TIES / 2 * (1 - np.eye(len(wins))))
-    return np.asarray(fitted - fitted.mean())
 
 
 def _wins(verdicts: pl.DataFrame, epochs: Sequence[int]) -> Floats:

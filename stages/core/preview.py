@@ -19,6 +19,7 @@ pre { white-space: pre-wrap; overflow-wrap: anywhere; font: inherit; margin: 0; 
 mark { background: #2a9d4333; color: inherit; }
 code { font: .75em ui-monospace, monospace; border: 1px solid #8889; border-radius: .3em; padding: .05em .35em;
        margin: 0 .15em; white-space: nowrap; }
+.end::after { content: "\\A"; white-space: pre; line-height: 2.2; }
 """
 
 
@@ -27,7 +28,8 @@ class Piece(NamedTuple):
 
     text: str
     supervised: bool
-    is_special: bool  # one special token, by its name
+    is_special: bool = False  # one special token, by its name
+    ends_turn: bool = False  # the next utterance begins on a line of its own, though no line ends in the text
 
 
 class Shown(NamedTuple):
@@ -71,4 +73,5 @@ def _table(rows: Sequence[Sequence[str]]) -> str:
 
 def _piece(piece: Piece) -> str:
     text = f"<code>{escape(piece.text)}</code>" if piece.is_special else escape(piece.text)
-    return f"<mark>{text}</mark>" if piece.supervised else text
+    text = f"<mark>{text}</mark>" if piece.supervised else text
+    return f'<span class="end">{text}</span>' if piece.ends_turn else text

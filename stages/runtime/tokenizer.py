@@ -77,8 +77,8 @@ class ChatTokenizer:
     def with_eot(self, eot: str) -> "ChatTokenizer":
         """The same tokenizer with an end-of-turn token, new unless the base has it already, and a chat template.
 
-        Every utterance is encoded as a text of its own, also where it stands behind others: servers encode a whole
-        dialogue at once, so a tokenizer that puts its space before the first text alone is made to do so before each.
+        Every utterance is encoded as a text of its own, also where it stands behind others. Servers encode a whole
+        dialogue at once, so a tokenizer that treats the beginning of a text apart is made to do so for each utterance.
 
         Raises:
             ParamsError: the token is the base's EOS, BOS, padding or unknown token, which mean something else.
@@ -90,7 +90,7 @@ class ChatTokenizer:
             raise ParamsError(
                 f"params.yaml: render.eot: must differ from the base's {taken[0]}, got {eot!r}; choose another"
             )
-        tokenizer = Tokenizer.from_str(_with_position_free_spaces(self._tokenizer.to_str()))
+        tokenizer = Tokenizer.from_str(_for_dialogues(self._tokenizer.to_str()))
         is_new = tokenizer.token_to_id(eot) is None
         tokenizer.add_special_tokens([AddedToken(eot, special=True, normalized=False)])
         specials = sorted(t.content for t in tokenizer.get_added_tokens_decoder().values() if t.special)
@@ -169,14 +169,17 @@ def _model_ids(folder: Path) -> dict[int, str]:
     return found
 
 
-def _with_position_free_spaces(tokenizer: str) -> str:
-    """A tokenizer.json in which the space before a text stands before each part of it between special tokens."""
+def _for_dialogues(tokenizer: str) -> str:
+    """A tokenizer.json by which each part between special tokens is encoded as it would be alone."""
     tree = json.loads(tokenizer)
     step = tree.get("pre_tokenizer") or {}
-    steps = [part for part in step.get("pretokenizers", [step]) if part.get("prepend_scheme") == "first"]
-    for part in steps:
-        part["prepend_scheme"] = "always"
-    return json.dumps(tree) if steps else tokenizer
+    for part in step.get("pretokenizers", [step]):
+        if part.get("prepend_scheme") == "first":
+            part["prepend_scheme"] = "always"
+    for token in tree["added_tokens"]:
+        if token["special"]:
+            token["normalized"] = False  # found before the text is normalised, which then ends at it
+    return json.dumps(tree)
 
 
 def _text(token: object) -> str | None:

@@ -4,13 +4,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from stages.core.checkpoints import (
-    epoch_taken,
-    standing_by_grade,
-    standing_by_pairs,
-    standing_by_perplexity,
-    strengths,
-)
+from stages.core.bradley_terry import round_robin
+from stages.core.checkpoints import epoch_taken, standing_by_grade, standing_by_pairs, standing_by_perplexity
 from stages.core.presentations import epoch_name
 from stages.schema import EPOCH_GRADE, PERPLEXITY, VERDICT
 
@@ -76,8 +71,7 @@ def test_pairs_are_won_in_both_orders_or_half_by_each() -> None:
     rows = [(0, 5, 10, "b", "b"), (1, 5, 10, "b", "b"), (2, 5, 10, "tie", "tie"), (3, 5, 10, "a", "b"),
             (4, 5, 10, "", "a")]  # fmt: skip
     standing = standing_by_pairs(verdicts(rows), [5, 10])
-    log_odds = np.log((3 + 0.5) / (1 + 0.5))  # with a tie more
-    assert standing["quality"].to_list() == pytest.approx([-log_odds / 2, log_odds / 2])
+    assert standing["quality"].to_list() == pytest.approx(round_robin(np.array([[0, 1.0], [3.0, 0]])).tolist())
     assert standing["n"].to_list() == [4, 4]
 
 
@@ -94,7 +88,7 @@ def test_the_error_of_pairs_is_that_of_resampled_prompts() -> None:
     for prompt, a, b, said, _ in rows:
         wins[prompt, place[a], place[b]], wins[prompt, place[b], place[a]] = half[said]
     best = int(standing["quality"].arg_max() or 0)
-    resampled = np.stack([strengths(wins[rng.integers(0, 60, 60)].sum(0)) for _ in range(600)])
+    resampled = round_robin(np.stack([wins[rng.integers(0, 60, 60)].sum(0) for _ in range(600)]))
     assert (resampled[:, [best]] - resampled).std(axis=0) == pytest.approx(standing["error"].to_list(), rel=0.15)
 
 
