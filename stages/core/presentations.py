@@ -1,7 +1,7 @@
 """presentations: rows of prompts and answers, made into what annotators are shown, and their words made into rows."""
 
 from collections.abc import Mapping, Sequence
-from itertools import product
+from itertools import combinations, product
 from typing import Any
 
 import polars as pl
@@ -128,6 +128,30 @@ def epoch_grade_table(
         table = grade_table(answers, responder=responder, prompts=prompts, graders=graders)
         tables.append(table.select(pl.lit(epoch, pl.Int32).alias("epoch"), *GRADE))
     return pl.concat(tables) if tables else pl.DataFrame(schema=EPOCH_GRADE)
+
+
+def epoch_verdict_table(
+    responses: pl.DataFrame, *, responder: str, prompts: Mapping[str, Prompt], comparers: Mapping[str, Comparer]
+) -> pl.DataFrame:
+    """Any two epochs' answers (schema.EPOCH_RESPONSE), compared: schema.VERDICT, contestants by `epoch_name`."""
+    answers = {
+        epoch: answers_by_key(
+            responses.filter(pl.col("epoch") == epoch), name=f"{responder}, epoch {epoch}", prompts=prompts
+        )
+        for epoch in sorted(responses["epoch"].unique().to_list())
+    }
+    tables = [
+        verdict_table(
+            a=answers[a], b=answers[b], names=(epoch_name(a), epoch_name(b)), prompts=prompts, comparers=comparers
+        )
+        for a, b in combinations(answers, 2)
+    ]
+    return pl.concat([pl.DataFrame(schema=VERDICT), *tables])
+
+
+def epoch_name(epoch: int) -> str:
+    """An epoch as a contestant."""
+    return f"epoch {epoch}"
 
 
 def _spoken(choice: Choice) -> dict[str, Any]:

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import struct
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -102,12 +103,13 @@ def check_architecture(folder: Path) -> None:
         ) from None
 
 
-def load_model(folder: Path, *, dtype: str = "float32") -> Any:  # noqa: ANN401 - a transformers model
+def load_model(folder: Path, *, dtype: str = "float32", where: Mapping[str, Any] | None = None) -> Any:  # noqa: ANN401
     """Load a causal LM in eval mode onto the GPU if there is one.
 
     Args:
         folder: a model folder in the transformers layout.
         dtype: name of a torch dtype for the weights.
+        where: arguments of `from_pretrained` that place the weights elsewhere.
 
     Raises:
         InputError: the folder cannot be loaded.
@@ -121,11 +123,16 @@ def load_model(folder: Path, *, dtype: str = "float32") -> Any:  # noqa: ANN401 
 
     try:
         model = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=getattr(torch, dtype), local_files_only=True, use_safetensors=True, trust_remote_code=False
+            folder,
+            dtype=getattr(torch, dtype),
+            local_files_only=True,
+            use_safetensors=True,
+            trust_remote_code=False,
+            **(where or {}),
         )
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise InputError(f"{folder}: transformers cannot load it, {first_line(error)}; mend or replace it") from None
-    return model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
+    return (model if where else model.to("cuda" if torch.cuda.is_available() else "cpu")).eval()
 
 
 def save_model(model: Any, folder: Path) -> None:  # noqa: ANN401
