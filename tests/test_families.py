@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, pipeline
 from stages import render, sft
 from stages.core.chat import render_prompt
 from stages.core.sampling import Decoding
-from stages.runtime.answering import answer_prompts, load_answering
+from stages.runtime.answering import Answerer, answer_prompts
 from stages.runtime.model import load_model
 from stages.runtime.tokenizer import ChatTokenizer, load_tokenizer
 from tests.families import FAMILIES, make_family
@@ -130,23 +130,23 @@ def test_a_tuned_model_answers_and_stops_everywhere(name: str, tmp_path: Path, m
     (tmp_path / "models").mkdir()
     (tmp_path / "models/base").symlink_to(base(name))
     write_examples(tmp_path / "data/sample/curated.parquet", [(ask, reply)])
-    arm = {"epochs": 60, "candidate_epochs": [60]}
+    arm = {"epochs": 40, "candidate_epochs": [40]}
     write_params(
         tmp_path,
         render=CHAT,
-        sft={**SFT, "residual_dropout": 0.1},
+        sft={**SFT, "lr": 2e-2},
         arms={"curated": {"sft": arm}},
     )
     render.main("curated")
     sft.main("curated")
-    folder = tmp_path / "models/sft/curated/epoch_60"
-    loaded = load_answering(folder)
+    folder = tmp_path / "models/sft/curated/epoch_40"
+    answerer = Answerer(folder, precision="fp32")
     greedy = Decoding(**{**DECODING, "temperature": 0.0, "repetition_penalty": 1.0, "max_new_tokens": 24})
-    [answer] = answer_prompts(loaded, prompts([ask]), greedy, responder="curated").to_dicts()
+    [answer] = answer_prompts(answerer, prompts([ask]), greedy, responder="curated").to_dicts()
     assert (answer["response"], answer["finish_reason"]) == (reply, "eot")
 
     model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
-    assert model.generation_config.eos_token_id[0] == loaded.tokenizer.eot_id
+    assert model.generation_config.eos_token_id[0] == answerer.tokenizer.eot_id
     write = pipeline("text-generation", model=model, tokenizer=tokenizer)
     [out] = write(dialogue(ask), max_new_tokens=24, do_sample=False)
     assert out["generated_text"][-1]["content"].strip() == reply
