@@ -15,11 +15,12 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, pipeline
 
 from stages import render, sft
 from stages.core.chat import render_prompt
+from stages.core.residual_dropout import add_residual_dropout
 from stages.core.sampling import Decoding
 from stages.runtime.answering import Answerer, answer_prompts
 from stages.runtime.model import load_model
 from stages.runtime.tokenizer import ChatTokenizer, load_tokenizer
-from tests.families import FAMILIES, make_family
+from tests.families import FAMILIES, make_family, tiny_model
 from tests.tiny import CHAT, DECODING, SFT, prompts, write_examples, write_params
 
 EOT = "<|eot|>"
@@ -120,6 +121,27 @@ def test_eot_gets_a_row_and_no_other_row_changes(name: str) -> None:
         assert torch.equal(new[unchanged], old[unchanged])
     tied = model.get_input_embeddings().weight is model.get_output_embeddings().weight
     assert tied == bool(model.config.tie_word_embeddings)
+
+
+@pytest.mark.parametrize("silent", ["self_attn.o_proj", "mlp.down_proj"])
+@pytest.mark.parametrize("name", FAMILIES)
+def test_residual_dropout_is_on_what_a_block_adds_to_the_residual(name: str, silent: str) -> None:
+    """With one half of the block silent, the other's addition is dropped or doubled, behind any norm of its own."""
+    model = tiny_model(name, vocab_size=64, num_hidden_layers=1).double()
+    layer = model.model.layers[0]
+    torch.nn.init.zeros_(layer.get_submodule(silent).weight)
+    added: list[torch.Tensor] = []
+    layer.register_forward_hook(lambda _module, inputs, output: added.append((output - inputs[0]).detach()))
+    ids = torch.arange(3, 15)[None]
+    model.eval()(ids)
+    streams = add_residual_dropout(model, p_last=0.5)
+    if streams is not None:
+        streams.begin(seed=0, step=1, examples=[0], lengths=[12])
+    model.train()(ids)
+    plain, dropped = added
+    kept = dropped.abs() > 1e-12
+    torch.testing.assert_close(dropped[kept], 2 * plain[kept])
+    assert 0.35 < kept.double().mean() < 0.65
 
 
 @pytest.mark.parametrize("name", FAMILIES)
