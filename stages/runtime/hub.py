@@ -28,7 +28,8 @@ from stages.runtime.downloads import Downloads, Job
 from stages.runtime.files import first_line, write_text
 from stages.runtime.kept_files import KeptFiles
 from stages.runtime.model import INDEX_FILE, WEIGHTS_FILE, check_architecture, shards
-from stages.runtime.progress import bar
+from stages.runtime.parallel import in_order
+from stages.runtime.progress import bar, progress
 
 T = TypeVar("T")
 
@@ -155,7 +156,9 @@ class _Fetching:
         from huggingface_hub import HfApi, constants
 
         addresses = {name: f"{constants.ENDPOINT}/{self.hub_id}/resolve/{self.revision}/{name}" for name in wanted}
-        found = {name: sha256 for name in wanted if (sha256 := self._sound(addresses[name], wanted[name]))}
+        sums = in_order(lambda name: self._sound(addresses[name], wanted[name]), wanted)  # gigabytes are hashed
+        checked = progress(sums, desc="look for kept files", total=len(wanted), unit="file")
+        found = {name: sha256 for name, sha256 in zip(wanted, checked, strict=True) if sha256}
         todo = [name for name in wanted if name not in found]
         if todo:
             if constants.is_offline_mode():
