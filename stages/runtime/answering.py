@@ -136,8 +136,8 @@ def _answers(
                 is_ended=None if stop is None else partial(_ends_with, stop, answerer.tokenizer),
             )
             try:
-                for place, answer in decoded:
-                    log.keep(keys[todo[place]], KeptAnswer(*answer))
+                for at, answer in decoded:
+                    log.keep(keys[todo[at]], KeptAnswer(*answer))
                     shown.update()
             except torch.OutOfMemoryError:
                 raise InputError(
