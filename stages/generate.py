@@ -15,7 +15,7 @@ import polars as pl
 from stages.core.chat import ChatFormat, render_example
 from stages.core.sampling import Decoding
 from stages.errors import InputError
-from stages.runtime.answering import LoadedModel, answer_prompts, load_answering
+from stages.runtime.answering import Answerer, answer_prompts
 from stages.runtime.files import read_table, write_table
 from stages.runtime.main import run_stage
 from stages.runtime.params import load_params
@@ -28,7 +28,7 @@ class Params(Decoding):
 
 
 def perplexity(
-    loaded: LoadedModel, examples: pl.DataFrame, chat: ChatFormat, *, batch_size: int
+    answerer: Answerer, examples: pl.DataFrame, chat: ChatFormat, *, batch_size: int
 ) -> dict[str, float | int | None]:
     """Exponential of the mean cross-entropy, in nats a token, of the responses of `examples` (EXAMPLE rows).
 
@@ -39,7 +39,7 @@ def perplexity(
 
     from stages.core.loss import collate, n_supervised, summed_loss
 
-    model, tokenizer = loaded
+    model, tokenizer = answerer.model, answerer.tokenizer
     chat = chat.model_copy(update={"loss_on": "responses"})
     rendered = [
         render_example(messages, encode=tokenizer.encode, prefix_ids=tokenizer.prefix_ids, eot_id=eot_id, chat=chat)
@@ -77,10 +77,10 @@ def main(arm: str) -> None:
     heldout = read_table(Path(f"data/sample/{arm}.heldout.parquet"), EXAMPLE)
     answers, measured = [], []
     for epoch, folder in progress(list(candidates(Path(f"models/sft/{arm}")).items()), desc=arm, unit="epoch"):
-        loaded = load_answering(folder)
-        responses = answer_prompts(loaded, prompts, params, responder=arm)
+        answerer = Answerer(folder, precision=params.precision)
+        responses = answer_prompts(answerer, prompts, params, responder=arm)
         answers.append(responses.select(pl.lit(epoch).alias("epoch"), pl.all()))
-        measured.append({"epoch": epoch, **perplexity(loaded, heldout, chat, batch_size=params.batch_size)})
+        measured.append({"epoch": epoch, **perplexity(answerer, heldout, chat, batch_size=params.batch_size)})
     write_table(Path(f"data/generate/{arm}.parquet"), pl.concat(answers), EPOCH_RESPONSE)
     write_table(Path(f"data/generate/{arm}.perplexity.parquet"), pl.DataFrame(measured), PERPLEXITY)
 

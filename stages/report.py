@@ -24,10 +24,11 @@ from markupsafe import Markup
 from pydantic import Field
 
 from stages.core import figures, paper
+from stages.core.agreement_tables import AGREEMENT
 from stages.core.answers import cards
 from stages.core.funnel import flows, measures, reasons, table_1
 from stages.core.headline import THIN, Cast, bounds, headline, percent
-from stages.core.score_tables import ACCURACY, AGREEMENT, CHECKPOINTS, DIFFERENCE, GRADES, PAIRWISE
+from stages.core.score_tables import ACCURACY, CHECKPOINTS, DIFFERENCE, GRADES, PAIRWISE
 from stages.core.section import Named, Section
 from stages.errors import InputError, ParamsError
 from stages.runtime.files import first_line, read_json, read_table, write_csv, write_text

@@ -9,7 +9,7 @@ LIMA s4.1: nucleus 0.9, temperature 0.7, repetition penalty 1.2, at most 2,048 t
 from pathlib import Path
 
 from stages.core.sampling import Decoding
-from stages.runtime.answering import answer_prompts, load_answering
+from stages.runtime.answering import Answerer, answer_prompts
 from stages.runtime.files import read_table, write_table
 from stages.runtime.main import run_stage
 from stages.runtime.params import load_params
@@ -24,8 +24,8 @@ def main(arm: str) -> None:
     """Answer for one arm."""
     params = load_params("respond", Params)
     prompts = read_table(Path("data/prompts/test.parquet"), PROMPT)
-    loaded = load_answering(Path(f"models/selected/{arm}"))
-    responses = answer_prompts(loaded, prompts, params, responder=arm)
+    answerer = Answerer(Path(f"models/selected/{arm}"), precision=params.precision)
+    responses = answer_prompts(answerer, prompts, params, responder=arm)
     write_table(Path(f"data/respond/{arm}.parquet"), responses, RESPONSE)
 
 

@@ -16,7 +16,7 @@ from pydantic import Field
 from stages.core.sampling import Decoding
 from stages.core.section import Section
 from stages.errors import InputError
-from stages.runtime.answering import answer_prompts, load_answering
+from stages.runtime.answering import Answerer, answer_prompts
 from stages.runtime.files import first_line, read_table, write_table
 from stages.runtime.main import run_stage
 from stages.runtime.params import load_params
@@ -114,7 +114,8 @@ def main(opponent: str) -> None:
     prompts = read_table(Path("data/prompts/test.parquet"), PROMPT)
     path = Path(params.path).expanduser()
     if params.kind == "model":
-        responses = answer_prompts(load_answering(path), prompts, load_params("respond", Decoding), responder=opponent)
+        decoding = load_params("respond", Decoding)
+        responses = answer_prompts(Answerer(path, precision=decoding.precision), prompts, decoding, responder=opponent)
     else:
         responses = from_file(path, prompts, opponent=opponent)
     write_table(Path(f"data/respond_opponent/{opponent}.parquet"), responses, RESPONSE)

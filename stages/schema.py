@@ -148,3 +148,14 @@ GRADE: dict[str, pl.DataType] = {
 
 # A grade of one candidate epoch's answer.
 EPOCH_GRADE: dict[str, pl.DataType] = {"epoch": pl.Int32(), **GRADE}
+
+# How one candidate epoch stands by what chooses: grade, pairs or perplexity (stages/core/checkpoints.py).
+STANDING: dict[str, pl.DataType] = {
+    "epoch": pl.Int32(),
+    "by": pl.String(),
+    "n": pl.Int64(),  # dev prompts that it is over; null for perplexity
+    "quality": pl.Float64(),  # mean helpfulness, Bradley-Terry strength in nats, or minus the perplexity
+    "behind": pl.Float64(),  # the best epoch's quality minus this one's
+    "error": pl.Float64(),  # one standard error of `behind`
+    "taken": pl.Boolean(),  # the earliest that lies behind by no more than its error
+}

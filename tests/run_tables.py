@@ -138,8 +138,14 @@ SCORES: dict[str, list[str]] = {
         "curated,bulk,finished,300,0.01,-0.02,0.04",
     ],
     "agreement": [
-        "annotator_a,annotator_b,n,agreement,low,high,kappa,tie_rate_a,tie_rate_b",
-        "reference,length,270,0.64,0.6,0.68,0.31,0.4,0.1",
+        "annotator_a,annotator_b,n,n_prompts,agreement,low,high,kappa,kappa_low,kappa_high,alpha,alpha_low,alpha_high,"
+        "exact,decided,tie_rate_a,tie_rate_b",
+        "reference,length,270,270,0.64,0.6,0.68,0.31,0.2,0.4,0.25,0.1,0.3,0.5,0.7,0.4,0.1",
+    ],
+    "agreement_groups": [
+        "group_a,group_b,n,n_prompts,agreement,low,high,kappa,kappa_low,kappa_high,alpha,alpha_low,alpha_high,"
+        "exact,decided,tie_rate_a,tie_rate_b",
+        "length,reference,270,270,0.64,0.6,0.68,0.31,0.2,0.4,0.25,0.1,0.3,0.5,0.7,0.1,0.4",
     ],
     "checkpoints": [
         "arm,epoch,n,mean_helpfulness,low,high,exact_rate,perplexity,selected",

@@ -7,7 +7,7 @@ import torch
 from stages.core.chat import ChatFormat
 from stages.errors import InputError
 from stages.generate import main, perplexity
-from stages.runtime.answering import load_answering
+from stages.runtime.answering import Answerer
 from stages.runtime.files import empty_table, read_table, write_table
 from stages.runtime.model import load_model, save_model
 from stages.runtime.tokenizer import load_tokenizer
@@ -54,29 +54,30 @@ def test_the_same_weights_give_the_same_answers_whatever_the_batch(project):
     main("curated")
     first = read_table(project / "data/generate/curated.parquet", EPOCH_RESPONSE)
     write_params(project, render=CHAT, generate={**DECODING, "n_samples": 2, "batch_size": 1})
+    shutil.rmtree(project / ".cache")
     main("curated")
     assert read_table(project / "data/generate/curated.parquet", EPOCH_RESPONSE).equals(first)
 
 
 def test_perplexity_is_exp_of_the_mean_cost_of_response_tokens(tuned):
-    loaded = load_answering(tuned)
+    answerer = Answerer(tuned, precision="fp32")
     pairs = [("Hi", "Yo"), ("Who?", "Me again")]
-    measured = perplexity(loaded, examples(pairs), ChatFormat(**CHAT), batch_size=2)
+    measured = perplexity(answerer, examples(pairs), ChatFormat(**CHAT), batch_size=2)
     costs = []
     for ask, reply in pairs:
-        prompt = [1, *loaded.tokenizer.encode(ask), loaded.tokenizer.eot_id]
-        response = [*loaded.tokenizer.encode(reply), loaded.tokenizer.eot_id]
+        prompt = [1, *answerer.tokenizer.encode(ask), answerer.tokenizer.eot_id]
+        response = [*answerer.tokenizer.encode(reply), answerer.tokenizer.eot_id]
         with torch.inference_mode():
-            logp = loaded.model(torch.tensor([prompt + response])).logits[0].log_softmax(-1)
+            logp = answerer.model(torch.tensor([prompt + response])).logits[0].log_softmax(-1)
         costs += [-logp[len(prompt) + i - 1, token].item() for i, token in enumerate(response)]
     assert measured["n_tokens"] == len(costs)
     on_all = ChatFormat(**{**CHAT, "loss_on": "all"})
-    assert perplexity(loaded, examples(pairs), on_all, batch_size=2) == measured
+    assert perplexity(answerer, examples(pairs), on_all, batch_size=2) == measured
     assert measured["perplexity"] == pytest.approx(math.exp(sum(costs) / len(costs)), rel=1e-5)
 
 
 def test_perplexity_of_nothing_is_absent(tuned):
-    nothing = perplexity(load_answering(tuned), empty_table(EXAMPLE), ChatFormat(**CHAT), batch_size=2)
+    nothing = perplexity(Answerer(tuned, precision="fp32"), empty_table(EXAMPLE), ChatFormat(**CHAT), batch_size=2)
     assert nothing == {"perplexity": None, "n_tokens": 0}
 
 

@@ -95,6 +95,7 @@ DECODING = {
     "repetition_penalty": 1.2,
     "max_new_tokens": 8,
     "n_samples": 1,
+    "precision": "fp32",
     "batch_size": 3,
 }
 SFT = {

@@ -1,7 +1,7 @@
 """presentations: rows of prompts and answers, made into what annotators are shown, and their words made into rows."""
 
 from collections.abc import Mapping, Sequence
-from itertools import product
+from itertools import combinations, product
 from typing import Any
 
 import polars as pl
@@ -150,6 +150,30 @@ def epoch_grade_table(
 
 def _graded(grade: Grade) -> dict[str, Any]:
     return {**grade._asdict(), **grade.receipt._asdict()}
+
+
+def epoch_verdict_table(
+    responses: pl.DataFrame, *, responder: str, prompts: Mapping[str, Prompt], comparers: Mapping[str, Comparer]
+) -> pl.DataFrame:
+    """Any two epochs' answers (schema.EPOCH_RESPONSE), compared: schema.VERDICT, contestants by `epoch_name`."""
+    answers = {
+        epoch: answers_by_key(
+            responses.filter(pl.col("epoch") == epoch), name=f"{responder}, epoch {epoch}", prompts=prompts
+        )
+        for epoch in sorted(responses["epoch"].unique().to_list())
+    }
+    tables = [
+        verdict_table(
+            a=answers[a], b=answers[b], names=(epoch_name(a), epoch_name(b)), prompts=prompts, comparers=comparers
+        )
+        for a, b in combinations(answers, 2)
+    ]
+    return pl.concat([pl.DataFrame(schema=VERDICT), *tables])
+
+
+def epoch_name(epoch: int) -> str:
+    """An epoch as a contestant."""
+    return f"epoch {epoch}"
 
 
 def _same_items(found: set[Any], wanted: set[Any], *, name: str, whole: str, item: str) -> None:
