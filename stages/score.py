@@ -45,6 +45,7 @@ from stages.core.score_tables import (
     win_rate_table,
 )
 from stages.core.section import Named, Section
+from stages.core.spending import spending
 from stages.errors import InputError, JudgeError, ParamsError
 from stages.runtime.files import read_table, write_csv, write_json
 from stages.runtime.main import run_stage
@@ -134,7 +135,9 @@ def run(frames: Frames, params: Params, *, arm: str) -> Tables:
         "shares": shares_table(frames.grades, malicious, intervals),
         "lengths": lengths_table(answers),
     }
-    return Tables(**tables, summary=_summary(tables, pairs, frames.grades) | {"annotations": people.counts})
+    spent = spending([verdicts, *frames.grades.values(), *frames.epoch_grades.values()])
+    summary = _summary(tables, pairs, frames.grades) | {"annotations": people.counts}
+    return Tables(**tables, summary=summary | ({"spent": spent} if spent else {}))
 
 
 def _answers(frames: Frames, prompts: Mapping[str, Prompt]) -> dict[str, dict[Key, Answer]]:

@@ -122,7 +122,7 @@ def command(*arguments: str) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize(("stage", "key", "n"), [("judge", "bulk", 10), ("grade", "bulk", 5)])
+@pytest.mark.parametrize(("stage", "key", "n"), [("judge", "bulk", 9), ("grade", "bulk", 5)])
 def test_a_dry_run_says_what_it_would_cost_and_asks_and_writes_nothing(stage: str, key: str, n: int) -> None:
     with serving(lambda *_: completion("VERDICT: A")) as server:
         with_model(server, stage)
@@ -141,7 +141,7 @@ def test_a_dry_run_says_what_it_would_cost_and_asks_and_writes_nothing(stage: st
 def test_retry_failed_asks_for_what_is_unscored_alone_on_a_machine_without_the_cache(stage: str) -> None:
     good = "VERDICT: B" if stage == "judge" else "OUTCOME: Pass\n4"
     schema = VERDICT if stage == "judge" else GRADE
-    with serving(lambda body, _: completion("?" if "a story" in str(body) else good)) as server:
+    with serving(lambda body, _: completion("?" if "story" in str(body) else good)) as server:
         with_model(server, stage)
         command(f"stages.{stage}", "bulk")
         path = Path(f"data/{stage}/bulk.parquet")
@@ -171,9 +171,9 @@ def test_bytes_do_not_depend_on_what_the_cache_held() -> None:
         command("stages.judge", "bulk")
         first = path.read_bytes()
         told = command("stages.judge", "bulk")
-        assert "gpt: 10 requests, 10 kept, nothing to ask" in told
+        assert "gpt: 9 requests, 9 kept, nothing to ask" in told
         assert path.read_bytes() == first
-        assert len(server.asked) == 10
+        assert len(server.asked) == 9  # equal answers are one question in both orders
     assert read_table(path, VERDICT).filter(annotator="gpt")["cost"].to_list() == [(7 + 3 * 2) / 1e6] * 10
 
 

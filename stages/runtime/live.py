@@ -59,6 +59,7 @@ class _Asking:
         self.budget = Budget(endpoint, cache)
         self.n_failed = 0  # requests in a row that failed every attempt
         self.resume_at = 0.0  # monotonic clock; set by Retry-After for all workers
+        self.look_at = 0.0  # monotonic clock; when to look next at what is taken
         self.fault: JudgeError | None = None
         self.stopped = asyncio.Event()  # set with `fault`: nobody sleeps on
 
@@ -91,7 +92,10 @@ class _Asking:
 
     def _take_over(self) -> None:
         """Whatever nobody asks for any more is ours to look at: the reply is there, or its asker has gone."""
-        for key in [] if self.todo else self.cache.free(list(self.taken)):
+        if self.todo or time.monotonic() < self.look_at:
+            return
+        self.look_at = time.monotonic() + POLL_S  # one worker looks for all
+        for key in self.cache.free(list(self.taken)):
             self.todo.append((key, self.taken.pop(key)))
 
     async def _one(self, asked: "AsyncOpenAI", key: str, request: Request) -> Reply | Unanswered | None:

@@ -85,7 +85,10 @@ class ChatServer:
             def log_message(self, *_: object) -> None:
                 """Stay quiet."""
 
-        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        class Server(ThreadingHTTPServer):
+            request_queue_size = 128  # connections that wait to be accepted; 5 is the default
+
+        self.http = Server(("127.0.0.1", 0), Handler)
         self.http.daemon_threads = True
         self.base_url = f"http://127.0.0.1:{self.http.server_port}/v1"
 
