@@ -171,7 +171,11 @@ def test_an_unknown_revision_is_one_sentence(repository: Workspace, revision: st
         compare.main(revision, "HEAD")
 
 
-def test_content_that_is_nowhere_is_one_sentence(repository: Workspace) -> None:
+@pytest.mark.parametrize("with_remote", [False, True])
+def test_content_that_is_nowhere_is_one_sentence(repository: Workspace, with_remote: bool) -> None:
+    if with_remote:
+        (repository.root / "../remote").mkdir()
+        repository.run("dvc", "remote", "add", "--default", "team", "../remote")
     shutil.rmtree(repository.root / ".dvc/cache")
     with pytest.raises(
         InputError, match=r"prompts/test.parquet: its content at first is neither in DVC's cache nor on"
