@@ -51,7 +51,7 @@ from stages.runtime.files import read_table, write_csv, write_json
 from stages.runtime.main import run_stage
 from stages.runtime.params import load_params
 from stages.runtime.people import read_people
-from stages.schema import EPOCH_GRADE, EPOCH_RESPONSE, GRADE, PERPLEXITY, PROMPT, RESPONSE, VERDICT
+from stages.schema import EPOCH_GRADE, EPOCH_RESPONSE, GRADE, PERPLEXITY, PROMPT, RESPONSE, STANDING, VERDICT
 
 
 class Params(Section):
@@ -78,6 +78,7 @@ class Frames(NamedTuple):
     generated: Mapping[str, pl.DataFrame]
     perplexity: Mapping[str, pl.DataFrame]
     epoch_grades: Mapping[str, pl.DataFrame]
+    standings: Mapping[str, pl.DataFrame]
     responses: Mapping[str, pl.DataFrame]
     grades: Mapping[str, pl.DataFrame]
     opponent_responses: Mapping[str, pl.DataFrame]
@@ -193,7 +194,7 @@ def _curves(frames: Frames) -> dict[str, Curve]:
             right = measure_answers(answers, prompts)["exact"].to_list()
             exact[epoch] = sum(right) / len(right) if right else None
         perplexity = dict(frames.perplexity[arm].select("epoch", "perplexity").iter_rows())
-        curves[arm] = Curve(grades, exact, perplexity)
+        curves[arm] = Curve(frames.standings[arm], grades, exact, perplexity)
     return curves
 
 
@@ -321,6 +322,7 @@ def _read(arms: Sequence[str], opponents: Sequence[str]) -> Frames:
         generated=tables("generate", arms, EPOCH_RESPONSE),
         perplexity=tables("generate", arms, PERPLEXITY, ".perplexity"),
         epoch_grades=tables("select_checkpoint", arms, EPOCH_GRADE),
+        standings=tables("select_checkpoint", arms, STANDING, suffix=".standing"),
         responses=tables("respond", arms, RESPONSE),
         grades=tables("grade", arms, GRADE),
         opponent_responses=tables("respond_opponent", opponents, RESPONSE),

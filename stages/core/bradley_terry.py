@@ -65,28 +65,46 @@ def strengths(comparisons: Sequence[Comparison], *, anchor: str, confidence: flo
     return sorted(found, key=lambda one: (-one.value, one.system))
 
 
-def fit(wins: Floats) -> Floats:
-    """Maximum likelihood strengths (m,), the first 0.
+def round_robin(wins: Floats, *, ties: float = _TIE) -> Floats:
+    """Strengths (..., m), with mean 0, of contestants who all meet.
 
     Args:
-        wins: (m, m) how often the row was preferred to the column; every two are connected and nobody wins all.
+        wins: (..., m, m) how often the row was preferred to the column, a tie half in both directions; any number of
+            tables at once.
+        ties: imagined ties for every two.
+
+    >>> round_robin(np.array([[0, 3.0], [1.0, 0]]), ties=0).round(4)
+    array([ 0.5493, -0.5493])
     """
-    total = wins + wins.T
-    found = np.zeros(len(wins))
+    found = fit(wins + ties / 2 * (1.0 - np.eye(wins.shape[-1])))
+    return np.asarray(found - found.mean(axis=-1, keepdims=True))
+
+
+def fit(wins: Floats) -> Floats:
+    """Maximum likelihood strengths (..., m), the first 0.
+
+    Args:
+        wins: (..., m, m) how often the row was preferred to the column; every two are connected and nobody wins all.
+    """
+    total = wins + np.swapaxes(wins, -2, -1)
+    found = np.zeros(wins.shape[:-1])
     for _ in range(100):
         gradient, curvature = _derivatives(found, wins, total)
-        step = np.linalg.solve(curvature[1:, 1:], gradient[1:])
-        found[1:] += step / max(1.0, float(np.abs(step).max()))  # at most 1 at a time: the first steps may be far off
-        if np.abs(step).max() < 1e-10:
+        step = np.linalg.solve(curvature[..., 1:, 1:], gradient[..., 1:, None])[..., 0]
+        found[..., 1:] += step / np.maximum(
+            1.0, np.abs(step).max(axis=-1, keepdims=True, initial=0.0)
+        )  # first steps are far
+        if np.abs(step).max(initial=0.0) < 1e-10:
             break
     return found
 
 
 def _derivatives(strength: Floats, wins: Floats, total: Floats) -> tuple[Floats, Floats]:
-    """Gradient (m,) and minus the Hessian (m, m) of the log-likelihood."""
-    chance = _chance(strength[:, None] - strength)  # (m, m)
+    """Gradient (..., m) and minus the Hessian (..., m, m) of the log-likelihood."""
+    chance = _chance(strength[..., :, None] - strength[..., None, :])  # (..., m, m)
     spread = total * chance * (1 - chance)
-    return (wins - total * chance).sum(axis=1), np.diag(spread.sum(axis=1)) - spread
+    here = np.eye(strength.shape[-1])
+    return (wins - total * chance).sum(axis=-1), here * spread.sum(axis=-1, keepdims=True) - spread
 
 
 def _errors(

@@ -11,7 +11,7 @@ import polars as pl
 
 from stages.core.accuracy import MEASURES
 from stages.core.bradley_terry import Comparison, strengths
-from stages.core.checkpoints import choose_epoch
+from stages.core.checkpoints import epoch_taken
 from stages.core.intervals import Estimate, Intervals, minimum_detectable, wilson
 from stages.core.judging import Answer, Outcome
 from stages.core.length_control import length_controlled
@@ -95,6 +95,7 @@ POWER = 0.8  # of the minimum detectable difference
 class Curve(NamedTuple):
     """What is known of one arm's candidate epochs."""
 
+    standing: pl.DataFrame  # schema.STANDING
     grades: pl.DataFrame  # schema.EPOCH_GRADE
     exact_rate: Mapping[int, float | None]  # by epoch
     perplexity: Mapping[int, float]  # by epoch
@@ -214,8 +215,9 @@ def checkpoints_table(curves: Mapping[str, Curve], intervals: Intervals) -> pl.D
     """Every arm's candidate epochs: mean grade, share of exact answers, perplexity, and which was taken."""
     rows = []
     for arm, curve in curves.items():
-        selected = choose_epoch(curve.grades)
-        for (epoch,), grades in groups(curve.grades, "epoch"):
+        selected = epoch_taken(curve.standing)
+        for epoch in curve.standing["epoch"]:
+            grades = curve.grades.filter(pl.col("epoch") == epoch)
             exact, perplexity = curve.exact_rate.get(epoch), curve.perplexity.get(epoch)
             rows.append((arm, epoch, *_mean_grade(grades, intervals), exact, perplexity, int(epoch == selected)))
     return pl.DataFrame(rows, schema=CHECKPOINTS, orient="row")

@@ -5,6 +5,7 @@ import pytest
 
 from stages.core.accuracy import MEASURED
 from stages.core.agreement_tables import AGREEMENT, agreement_groups_table, agreement_table
+from stages.core.checkpoints import standing_by_grade
 from stages.core.intervals import Intervals, wilson
 from stages.core.score_tables import (
     Curve,
@@ -119,7 +120,7 @@ def test_checkpoints_show_the_curve_and_the_epoch_taken() -> None:
             for i, h in enumerate(hs)
         ),
     )
-    curve = Curve(given, exact_rate={5: 0.0, 10: 0.5}, perplexity={5: 7.5})
+    curve = Curve(standing_by_grade(given, [5, 10]), given, exact_rate={5: 0.0, 10: 0.5}, perplexity={5: 7.5})
     table = checkpoints_table({"x": curve}, INTERVALS)
     assert table.columns == [
         "arm", "epoch", "n", "mean_helpfulness", "low", "high", "exact_rate", "perplexity", "selected"
@@ -129,7 +130,7 @@ def test_checkpoints_show_the_curve_and_the_epoch_taken() -> None:
 
 def test_an_epoch_without_grades_has_empty_numbers() -> None:
     given = grades(EPOCH_GRADE, {"epoch": 5, "prompt_id": "p1", "unscored_reason": "no_reference"})
-    table = checkpoints_table({"x": Curve(given, {5: None}, {5: 7.5})}, INTERVALS)
+    table = checkpoints_table({"x": Curve(standing_by_grade(given, [5]), given, {5: None}, {5: 7.5})}, INTERVALS)
     assert table.rows() == [("x", 5, 0, None, None, None, None, 7.5, 1)]
 
 

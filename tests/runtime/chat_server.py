@@ -113,3 +113,20 @@ def serving(behave: Behaviour) -> Iterator[ChatServer]:
         server.http.shutdown()
         server.http.server_close()
         thread.join(5)
+
+
+def endpoint(server: ChatServer, **changes: Any) -> dict[str, Any]:
+    """Parameters of a generator behind the server."""
+    keys = {
+        "base_url": server.base_url,
+        "model": "{folder}",
+        "api_key_env": None,
+        "send": ["temperature", "top_p"],
+        "concurrency": 4,
+        "timeout_s": 10.0,
+        "max_attempts": 1,
+        "price": None,
+        "max_cost": None,
+        "batch": None,
+    }
+    return {**keys, **changes}
