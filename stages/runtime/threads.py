@@ -8,6 +8,7 @@ settings win.
 
 import ctypes
 import os
+from typing import Any
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")
@@ -16,6 +17,6 @@ os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 _MMAP_THRESHOLD, _TRIM_THRESHOLD, _ARENA_MAX = (-3, 2**25), (-1, 2**31 - 1), (-8, 1)
 
 if not any(name.startswith("MALLOC_") for name in os.environ):
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # glibc has it
+    mallopt: Any = getattr(ctypes.CDLL(None), "mallopt", None)  # glibc has it
     for option in (_MMAP_THRESHOLD, _TRIM_THRESHOLD, _ARENA_MAX) if mallopt else ():
         mallopt(*option)
