@@ -1,20 +1,29 @@
 import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import polars as pl
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from stages.core.schedule import schedule
 from stages.errors import InputError, ParamsError
 from stages.render import Params as RenderParams
 from stages.render import run as render
 from stages.runtime.files import write_table
 from stages.runtime.model import load_model
 from stages.runtime.tokenizer import load_tokenizer
+from stages.runtime.training_state import TrainingState
 from stages.schema import RENDERED
-from stages.sft import ArmParams, Params, add_eot, main, parameter_groups, train
+from stages.sft import ArmParams, Params, add_eot, main, parameter_groups, read_examples, started, train
 from tests.tiny import CHAT, SFT, examples, make_base, write_params
 
+ROOT = Path(__file__).resolve().parents[1]
 PAIRS = [(f"Say {word}", word) for word in ("one", "two", "three", "four", "five", "six", "seven")]
 ARM = {"epochs": 3, "candidate_epochs": [1, 3]}
 
@@ -42,10 +51,17 @@ def project(base, tmp_path, monkeypatch):
     return write
 
 
-def weights_after(base, arm=ARM, **changes):
+def weights_after(base, arm=ARM, n_threads=1, **changes):
     model, tokenizer = load_model(base), load_tokenizer(base).with_eot("<|eot|>")
     add_eot(model, tokenizer)
-    records = [record for _, record in train(model, rendered(base), Params(**{**SFT, **changes}), ArmParams(**arm))]
+    params, before = Params(**{**SFT, **changes}), torch.get_num_threads()
+    torch.set_num_threads(n_threads)
+    try:
+        with started(model, params) as engine:
+            assert engine.n_workers == n_threads
+            records = [record for _, record in train(engine, read_examples(rendered(base)), params, ArmParams(**arm))]
+    finally:
+        torch.set_num_threads(before)
     return model.state_dict(), records
 
 
@@ -91,19 +107,31 @@ def test_the_same_seed_gives_the_same_bytes_and_another_does_not(project):
     assert bytes_of[0] == bytes_of[1] != bytes_of[2]
 
 
-def test_micro_batches_of_any_size_make_the_same_step(base):
-    whole, records = weights_after(base, residual_dropout=0.0, micro_batch_size=4)
-    parts, records_of_parts = weights_after(base, residual_dropout=0.0, micro_batch_size=1)
-    assert largest_difference(whole, parts) < 1e-4
-    assert [r["loss"] for r in records] == pytest.approx([r["loss"] for r in records_of_parts], rel=1e-3)
+WAYS = {  # of carrying out the same step of four examples of about 20 tokens
+    "one by one": {"micro_batch_tokens": 25},
+    "checkpointed": {"gradient_checkpointing": True},
+    "two threads": {"n_threads": 2},
+    "two threads, one by one": {"n_threads": 2, "micro_batch_tokens": 25},
+    "five threads, one without an example": {"n_threads": 5},
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_a_step_is_the_same_however_it_is_carried_out(base, optimizer, way):
+    """With residual dropout: what is dropped follows from step and example. SGD shows what AdamW hides, a factor."""
+    recipe = {"optimizer": optimizer, "lr": 1e-2 if optimizer == "adamw" else 0.5, "residual_dropout": 0.3}
+    whole, records = weights_after(base, **recipe)
+    parts, records_of_parts = weights_after(base, **recipe, **WAYS[way])
+    assert largest_difference(whole, parts) < (1e-3 if optimizer == "adamw" else 1e-5)
+    assert [r.loss for r in records] == pytest.approx([r.loss for r in records_of_parts], rel=1e-4)
+    assert [r.grad_norm for r in records] == pytest.approx([r.grad_norm for r in records_of_parts], rel=1e-3)
 
 
 def test_the_loss_of_a_step_is_the_mean_over_its_supervised_tokens(base):
     _, records = weights_after(base, residual_dropout=0.0)
     model, tokenizer = load_model(base), load_tokenizer(base).with_eot("<|eot|>")
     add_eot(model, tokenizer)
-    from stages.core.schedule import schedule
-
     first = next(schedule(7, epochs=3, global_batch_size=4, lr=1, lr_end=1, seed=0)).examples
     table, costs = rendered(base), []
     for i in first:
@@ -111,8 +139,8 @@ def test_the_loss_of_a_step_is_the_mean_over_its_supervised_tokens(base):
         with torch.inference_mode():
             logp = model(torch.tensor([ids])).logits[0].log_softmax(-1)
         costs += [-logp[t - 1, ids[t]].item() for t in range(1, len(ids)) if mask[t]]
-    assert records[0]["n_tokens"] == len(costs)
-    assert records[0]["loss"] == pytest.approx(sum(costs) / len(costs), rel=1e-5)
+    assert records[0].n_supervised_tokens == len(costs)
+    assert records[0].loss == pytest.approx(sum(costs) / len(costs), rel=1e-5)
 
 
 def test_eot_starts_as_the_mean_of_the_other_embeddings(base):
@@ -149,9 +177,9 @@ def test_candidates_that_are_no_epochs_are_refused(project, candidates):
         main("curated")
 
 
-def test_a_micro_batch_that_does_not_divide_the_batch_is_refused(project):
-    project(micro_batch_size=3)
-    with pytest.raises(ParamsError, match="micro_batch_size: must divide global_batch_size 4, got 3"):
+def test_a_micro_batch_too_small_for_an_example_is_refused(project):
+    project(micro_batch_tokens=3)
+    with pytest.raises(ParamsError, match=r"micro_batch_tokens: must hold the longest example of .* tokens, got 3"):
         main("curated")
 
 
@@ -185,7 +213,9 @@ def test_params_hold_no_unknown_key(tmp_path, project):
 
 def test_a_run_that_diverges_stops(project):
     folder = project(lr=1e6, lr_end=1e6, max_grad_norm=None)
-    with pytest.raises(InputError, match=r"the loss of step \d+ is nan; lower sft\.lr"):
+    with pytest.raises(
+        InputError, match=r"sft: the (loss|gradient) of step \d .*; lower sft\.lr, .* among authored:00\d, "
+    ):
         main("curated")
     assert not (folder / "data/sft/curated/loss.csv").exists()
 
@@ -212,3 +242,69 @@ def test_an_eot_that_the_base_has_keeps_its_embedding(base):
     before = model.get_input_embeddings().weight.detach().clone()
     add_eot(model, tokenizer)
     assert torch.equal(model.get_input_embeddings().weight.detach(), before)
+
+
+def outs(folder):
+    files = [*(folder / "models/sft/curated").glob("*/*"), folder / "data/sft/curated/loss.csv"]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+def killed_after(folder, step):
+    """Start the stage as a user does, and kill -9 it when the state after a step is there."""
+    command = [sys.executable, "-m", "stages.sft", "curated"]
+    environment = {**os.environ, "LIMA_STATE_EVERY_S": "0", "PYTHONPATH": str(ROOT), "DVC_ROOT": str(folder)}
+    process = subprocess.Popen(command, cwd=folder, env=environment, stderr=subprocess.DEVNULL)
+    while process.poll() is None and not any(
+        int(path.name.removeprefix("state-")) >= step for path in folder.glob(".cache/sft/curated/*/state-*")
+    ):
+        time.sleep(0.01)
+    process.kill()
+    assert process.wait() == -9, "it was to be killed under way"
+
+
+@pytest.mark.slow
+def test_a_run_killed_twice_ends_with_the_bytes_of_one_that_was_not(project):
+    folder = project(arm={"epochs": 100, "candidate_epochs": [2, 60, 100]})
+    main("curated")
+    whole = outs(folder)
+    shutil.rmtree(folder / "models/sft")
+    for step in (3, 120):  # before and after a candidate epoch
+        killed_after(folder, step)
+        assert not (folder / "models/sft").exists()
+    (kept,) = (folder / ".cache/sft/curated").iterdir()
+    assert {"epoch_02", "epoch_60"} >= {path.name for path in kept.glob("epoch_*")} >= {"epoch_02"}
+    n_threads = torch.get_num_threads()
+    main("curated")
+    assert torch.get_num_threads() == n_threads
+    assert outs(folder) == whole
+    assert not list((folder / ".cache/sft/curated").iterdir())
+
+
+def test_a_run_that_was_stopped_goes_on_where_it_stood(project, monkeypatch, capsys):
+    folder = project(arm={"epochs": 4, "candidate_epochs": [1, 4]})
+    main("curated")
+    whole = outs(folder)
+    monkeypatch.setenv("LIMA_STATE_EVERY_S", "0")
+    writing = TrainingState.keep
+
+    def interrupted(state, step, write, records):
+        writing(state, step, write, records)
+        if step == 5:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TrainingState, "keep", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            main("curated")
+    main("curated")
+    assert "goes on after step 5" in capsys.readouterr().err
+    assert outs(folder) == whole
+
+
+def test_a_step_that_ruins_the_weights_is_refused_and_the_state_before_it_kept(project):
+    folder = project(lr=1e6, lr_end=1e6, max_grad_norm=None)
+    with pytest.raises(InputError):
+        main("curated")
+    (state,) = folder.glob(".cache/sft/curated/*/state-*")
+    weights = torch.load(state / "state.pt", weights_only=True)["weights"]
+    assert all(torch.isfinite(weight).all() for weight in weights.values())

@@ -108,7 +108,9 @@ SFT = {
     "weight_decay": 0.1,
     "max_grad_norm": 1.0,
     "global_batch_size": 4,
-    "micro_batch_size": 2,
+    "micro_batch_tokens": 64,
+    "gradient_checkpointing": False,
+    "optimizer": "adamw",
     "residual_dropout": 0.1,
     "precision": "fp32",
 }

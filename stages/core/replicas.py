@@ -6,10 +6,13 @@ forward and backward pass of its rows on one core, and all meet once a step (syn
 """
 
 import copy
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
+
+P = TypeVar("P")
 
 
 class Replicas:
@@ -38,13 +41,24 @@ class Replicas:
             the mean cross-entropy of the batch, in nats a token.
         """
         parts = input_ids.tensor_split(len(self.models))
-        shares = [len(part) / len(input_ids) for part in parts]
-        losses = list(self._pool.map(_backward, self.models, parts, shares))
+        losses = self.each(_backward, [(part, len(part) / len(input_ids)) for part in parts])
+        self.add_gradients()
+        return sum(losses)
+
+    def each(self, function: Callable[[Any, P], float], parts: Sequence[P]) -> list[float]:
+        """Call a function for each replica with its part, at once, each on its own thread."""
+        assert len(parts) == len(self.models), "a part for each"
+        return list(self._pool.map(function, self.models, parts))
+
+    def add_gradients(self) -> None:
+        """Give the first model the sum of all gradients, and leave the others none."""
         for own, *others in zip(*(model.parameters() for model in self.models), strict=True):
             for other in others:
-                own.grad += other.grad
+                if own.grad is None:
+                    own.grad = other.grad
+                elif other.grad is not None:
+                    own.grad += other.grad
                 other.grad = None
-        return sum(losses)
 
 
 def _twin(model: Any) -> Any:  # noqa: ANN401
@@ -54,7 +68,8 @@ def _twin(model: Any) -> Any:  # noqa: ANN401
     return twin
 
 
-def _backward(model: Any, input_ids: torch.Tensor, share: float) -> float:  # noqa: ANN401
+def _backward(model: Any, part: tuple[torch.Tensor, float]) -> float:  # noqa: ANN401
+    input_ids, share = part
     loss = share * model(input_ids=input_ids, labels=input_ids, use_cache=False).loss
     loss.backward()
     return float(loss.detach())

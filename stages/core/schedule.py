@@ -1,6 +1,6 @@
 """What a training run does at each step: which examples, at which learning rate."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -41,9 +41,3 @@ def schedule(
             step += 1
             batch = order[start : start + global_batch_size]
             yield Step(step, epoch, lr + (lr_end - lr) * done, batch, start + global_batch_size >= n_examples)
-
-
-def micro_batches(examples: Sequence[int], lengths: Sequence[int], *, size: int) -> list[list[int]]:
-    """Split a step's examples into forward passes of at most `size`, the like-long together to save padding."""
-    ordered = sorted(examples, key=lambda example: (lengths[example], example))
-    return [ordered[start : start + size] for start in range(0, len(ordered), size)]

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.core.schedule import micro_batches, schedule, steps_per_epoch
+from stages.core.schedule import schedule, steps_per_epoch
 
 
 def run(n, *, epochs=2, size=4, lr=1.0, lr_end=0.1, seed=0):
@@ -45,10 +45,3 @@ def test_epochs_have_their_own_order_and_a_seed_repeats_it():
     assert first.examples != second.examples
     assert run(50, size=50) == [first, second]
     assert run(50, size=50, seed=1)[0].examples != first.examples
-
-
-@given(st.lists(st.integers(1, 99), min_size=1, max_size=30), st.integers(1, 9))
-def test_micro_batches_hold_every_example_once(lengths, size):
-    parts = micro_batches(range(len(lengths)), lengths, size=size)
-    assert sorted(i for part in parts for i in part) == list(range(len(lengths)))
-    assert max(map(len, parts)) <= size

@@ -1,0 +1,128 @@
+"""What a training run goes on from after a crash, under .cache/sft/<arm>/<key>/: outside every DVC out.
+
+    epoch_NN/              candidate epochs that are whole; they become outs when all are
+    state-<step>/          the newest training state: weights, optimizer, the records of the steps so far
+
+The key is a hash of everything that the result follows from, so another parameter, base, training set or version of the
+code starts anew, and what an earlier key left is removed. The order of the examples and the residual dropout follow
+from seed and step, so the state holds no random numbers.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from stages.errors import ParamsError
+from stages.runtime.parallel import in_order
+
+EVERY_S = "LIMA_STATE_EVERY_S"  # environment: seconds between two states, in place of the rule below
+LEAST_S = 10.0
+SHARE = 20  # a state may cost a twentieth of the time between two of them
+
+
+def key_of(files: Iterable[Path], *values: object) -> str:
+    """Hash the contents of files, and plain values.
+
+    Args:
+        files: in any order; what counts is their name and contents.
+        values: what else the result follows from, as JSON can write it.
+    """
+    ordered = sorted(files)
+    sums = in_order(_sha256, ordered)
+    facts = [[path.name, digest] for path, digest in zip(ordered, sums, strict=True)]
+    return hashlib.sha256(json.dumps([facts, *values], sort_keys=True).encode()).hexdigest()[:32]
+
+
+class TrainingState:
+    """The folder of one run."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._last, self._cost_s = time.monotonic(), 0.0
+        try:
+            self._every_s = float(os.environ[EVERY_S]) if EVERY_S in os.environ else None
+        except ValueError:
+            raise ParamsError(f"{EVERY_S}: must be a number of seconds, got {os.environ[EVERY_S]!r}") from None
+
+    def begin(self) -> None:
+        """Make the folder, and remove what runs of this arm with other inputs left."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for path in self.folder.parent.iterdir():
+            if path != self.folder:
+                shutil.rmtree(path, ignore_errors=True)
+
+    def epoch(self, epoch: int) -> Path:
+        """Where a candidate epoch is kept."""
+        return self.folder / f"epoch_{epoch:02d}"
+
+    def newest(self, epoch_ends: Sequence[tuple[int, int]]) -> Path | None:
+        """The state to go on from, if there is one with every candidate that was finished before it.
+
+        Args:
+            epoch_ends: each candidate epoch with its last step.
+        """
+        for path in sorted(self.folder.glob("state-*"), reverse=True):
+            if all(self.epoch(epoch).is_dir() for epoch, step in epoch_ends if step <= _step_of(path)):
+                return path
+        return None
+
+    def due(self) -> bool:
+        """Whether it is time to keep a state."""
+        every_s = max(LEAST_S, SHARE * self._cost_s) if self._every_s is None else self._every_s
+        return time.monotonic() - self._last >= every_s
+
+    def keep(self, step: int, write: Callable[[Path], None], records: Sequence[Sequence[Any]]) -> None:
+        """Keep the state after a step, and only then drop the one before.
+
+        Args:
+            step: the last that was done.
+            write: fills a folder with weights and optimizer.
+            records: a row for each step so far.
+        """
+        begun = time.monotonic()
+        path, partial = self.folder / f"state-{step:08d}", self.folder / ".state.partial"
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir()
+        write(partial)
+        (partial / "records.json").write_text(json.dumps(records))
+        shutil.rmtree(path, ignore_errors=True)
+        partial.replace(path)
+        for other in self.folder.glob("state-*"):
+            if other != path:
+                shutil.rmtree(other, ignore_errors=True)
+        self._last = time.monotonic()
+        self._cost_s = self._last - begun
+
+    def end(self) -> None:
+        """Remove the folder: the outs are whole."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def read_records(state: Path) -> list[list[Any]]:
+    """The rows that `keep` was given."""
+    rows: list[list[Any]] = json.loads((state / "records.json").read_text())
+    return rows
+
+
+def linked(source: Path, target: Path) -> None:
+    """Make a folder of hard links to the files of another, copies where the file system has no links."""
+    target.mkdir(parents=True)
+    for path in sorted(source.iterdir()):
+        try:
+            os.link(path, target / path.name)
+        except OSError:
+            shutil.copyfile(path, target / path.name)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _step_of(state: Path) -> int:
+    return int(state.name.removeprefix("state-"))
