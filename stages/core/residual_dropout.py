@@ -21,6 +21,8 @@ def dropout_rates(p_last: float, n_layers: int) -> list[float]:
 def add_residual_dropout(model: nn.Module, *, p_last: float) -> None:
     """Drop elements of the outputs of attention and MLP before they are added to the residual, while training.
 
+    Where a block normalises what it adds (Gemma 2 and 3, OLMo 2), what is dropped is the normalised output.
+
     Args:
         model: a causal LM with LLaMA-like blocks (`model.model.layers[i]` with `self_attn` and `mlp`).
         p_last: rate at the last layer, in [0, 1).
@@ -35,8 +37,15 @@ def add_residual_dropout(model: nn.Module, *, p_last: float) -> None:
         raise ValueError(f"residual dropout needs blocks with self_attn and mlp, got {type(model).__name__}")
     for layer, p in zip(layers, dropout_rates(p_last, len(layers)), strict=True):
         if p > 0:
-            layer.self_attn.register_forward_hook(_dropout_hook(p))
-            layer.mlp.register_forward_hook(_dropout_hook(p))
+            for module in _added(layer):
+                module.register_forward_hook(_dropout_hook(p))
+
+
+def _added(layer: Any) -> tuple[nn.Module, nn.Module]:  # noqa: ANN401
+    """The two modules whose outputs a block adds to the residual."""
+    if hasattr(layer, "post_feedforward_layernorm"):
+        return layer.post_attention_layernorm, layer.post_feedforward_layernorm
+    return layer.self_attn, layer.mlp
 
 
 def _dropout_hook(p: float) -> Any:  # noqa: ANN401 - torch's hook type
