@@ -4,9 +4,10 @@ Reads files of votes (.csv, .tsv, .json, .jsonl, .parquet, each but the last als
 Chatbot Arena, AlpacaEval, PandaLM, LLMBar, RewardBench or data/annotations; votes on one item may lie in several.
 Writes nothing, or with --out the tables as csv; prints what was taken for what, then
 
-- each annotator's votes: pairs, win rates, ties, pairs whose orders disagree, failures, first position preferred;
+- each annotator's votes: pairs, ties, pairs whose orders disagree, failures, first position preferred;
 - every two kinds of annotators, e.g. human and gpt-4, over all pairs of their votes on one item;
-- every two annotators, if they are at most 12.
+- every two annotators, if they are at most 12;
+- the strength of each system, if they have names.
 
     python -m stages.agreement data/pandalm/testset-v1.json data/pandalm/gpt-3.5-turbo-testset-v1.json --majority
     python -m stages.agreement votes.csv --item task --annotator who --preference better --values left=a right=b
@@ -33,8 +34,9 @@ from stages.core.agreement_tables import agreement_groups_table, agreement_table
 from stages.core.intervals import Intervals
 from stages.core.people import PEOPLE, group_of
 from stages.core.preferences import resolve
-from stages.core.votes import MEANINGS, ROLES, Votes, combine, majority
-from stages.errors import InputError, ParamsError
+from stages.core.score_tables import BRADLEY_TERRY, bradley_terry_table
+from stages.core.votes import CHOSEN, FIRST, MEANINGS, ROLES, Votes, combine, majority
+from stages.errors import ParamsError
 from stages.runtime.files import write_csv
 from stages.runtime.main import run_command
 from stages.runtime.vote_files import read_vote_file
@@ -49,6 +51,7 @@ class Tables(NamedTuple):
     annotators: pl.DataFrame
     agreement_groups: pl.DataFrame
     agreement: pl.DataFrame | None
+    systems: pl.DataFrame
 
 
 def run(votes: Votes, intervals: Intervals, *, people: Sequence[str], with_majority: bool) -> Tables:
@@ -59,9 +62,6 @@ def run(votes: Votes, intervals: Intervals, *, people: Sequence[str], with_major
         intervals: how intervals are made.
         people: patterns of names that are people's, beside those that look like it.
         with_majority: add what most people say, as an annotator.
-
-    Raises:
-        InputError: no two annotators have voted on the same item.
     """
     names = votes.frame["annotator"].unique().sort().to_list()
     groups = {name: _group(name, people) or name for name in names}
@@ -72,13 +72,18 @@ def run(votes: Votes, intervals: Intervals, *, people: Sequence[str], with_major
         groups[MAJORITY] = MAJORITY
     pairs = resolve(frame)
     by_group = agreement_groups_table(pairs, groups, intervals)
-    if by_group.is_empty():
-        raise InputError(
-            f"{', '.join(names[:6])}: two annotators must have voted on the same items, got none; give the files of "
-            "both, or name the column that holds the item (--item)"
-        )
     each = agreement_table(pairs, intervals) if len(groups) <= MAX_ANNOTATORS else None
-    return Tables(annotators_table(frame, pairs, groups), by_group, each)
+    return Tables(annotators_table(frame, pairs, groups), by_group, each, systems_table(pairs, groups, intervals))
+
+
+def systems_table(pairs: pl.DataFrame, groups: Mapping[str, str], intervals: Intervals) -> pl.DataFrame:
+    """Bradley-Terry strengths of named systems by kind of annotators, against the system with the most comparisons."""
+    named = pairs.filter(~pl.col("a").is_in([FIRST, CHOSEN]))
+    if named.is_empty():
+        return pl.DataFrame(schema=BRADLEY_TERRY)
+    often = pl.concat([named["a"], named["b"].alias("a")]).value_counts().sort(["count", "a"], descending=[True, False])
+    kind = pl.col("annotator").replace_strict(dict(groups), return_dtype=pl.String)
+    return bradley_terry_table(named.with_columns(kind.alias("annotator")), anchor=often["a"][0], intervals=intervals)
 
 
 def annotators_table(votes: pl.DataFrame, pairs: pl.DataFrame, groups: Mapping[str, str]) -> pl.DataFrame:
@@ -109,14 +114,21 @@ def _group(name: str, people: Sequence[str]) -> str | None:
 def told(tables: Tables) -> list[str]:
     """The tables as lines for a terminal."""
     lines = ["", "annotators", *_lines(tables.annotators, _ANNOTATORS)]
-    lines += [
-        "",
-        "agreement of kinds of annotators",
-        *_lines(tables.agreement_groups, {"group_a": "", "group_b": "", **_MEASURED}),
-    ]
+    if tables.agreement_groups.is_empty():
+        lines += [
+            "",
+            "agreement is not measured: no two annotators have voted on one item; if they have, give the files",
+        ]
+        lines += ["of both, or name the column that holds the item (--item)"]
+    else:
+        columns = {"group_a": "", "group_b": "", **_MEASURED}
+        lines += ["", "agreement of kinds of annotators", *_lines(tables.agreement_groups, columns)]
     if tables.agreement is not None and tables.agreement.height != tables.agreement_groups.height:
         columns = {"annotator_a": "", "annotator_b": "", **_MEASURED}
         lines += ["", "agreement of every two", *_lines(tables.agreement, columns)]
+    if not tables.systems.is_empty():
+        title = "systems: Bradley-Terry strengths, log-odds of being preferred to the one at 0"
+        lines += ["", title, *_lines(tables.systems, _SYSTEMS)]
     return lines
 
 
@@ -124,6 +136,7 @@ _ANNOTATORS = {
     "group": "", "n_annotators": "annotators", "n": "pairs", "n_failed": "failed", "tie_rate": "tie",
     "inconsistent_rate": "inconsistent", "first_rate": "first preferred",
 }  # fmt: skip
+_SYSTEMS = {"annotator": "", "responder": "", "n": "pairs", "strength": "strength", "low": "[]"}
 _MEASURED = {
     "n": "pairs", "agreement": "agreement", "low": "[]", "kappa": "kappa", "kappa_low": "[]", "alpha": "alpha",
     "alpha_low": "[]", "exact": "exact", "decided": "decided", "tie_rate_a": "ties a", "tie_rate_b": "ties b",
@@ -136,7 +149,7 @@ def _lines(table: pl.DataFrame, columns: Mapping[str, str]) -> list[str]:
     shown += [[_cell(row, name, title) for name, title in columns.items()] for row in table.iter_rows(named=True)]
     texts = [[("" if cell == "[]" else cell) for cell in row] for row in shown]
     widths = [max(len(row[place]) for row in texts) for place in range(len(columns))]
-    is_word = [name.startswith(("group", "annotator_")) for name in columns]
+    is_word = [name.startswith(("group", "annotator", "responder")) for name in columns]
     return [
         "  ".join(
             cell.ljust(width) if left else cell.rjust(width)

@@ -27,6 +27,7 @@ from stages.core.accuracy import measure_answers
 from stages.core.agreement_tables import agreement_groups_table, agreement_table
 from stages.core.intervals import Intervals
 from stages.core.judging import NO_REFERENCE, Answer, Prompt
+from stages.core.paper_tables import paper_agreement_table, paper_preferences_table, paper_shares_table
 from stages.core.people import PEOPLE, current, group_of
 from stages.core.preferences import ITEM, resolve
 from stages.core.presentations import Key, answers_by_key, prompts_by_id
@@ -45,6 +46,7 @@ from stages.core.score_tables import (
     win_rate_table,
 )
 from stages.core.section import Named, Section
+from stages.core.spending import spending
 from stages.errors import InputError, JudgeError, ParamsError
 from stages.runtime.files import read_table, write_csv, write_json
 from stages.runtime.main import run_stage
@@ -100,6 +102,9 @@ class Tables(NamedTuple):
     grades: pl.DataFrame
     shares: pl.DataFrame
     lengths: pl.DataFrame
+    paper_preferences: pl.DataFrame
+    paper_shares: pl.DataFrame
+    paper_agreement: pl.DataFrame
     summary: dict[str, Any]
 
 
@@ -134,7 +139,14 @@ def run(frames: Frames, params: Params, *, arm: str) -> Tables:
         "shares": shares_table(frames.grades, malicious, intervals),
         "lengths": lengths_table(answers),
     }
-    return Tables(**tables, summary=_summary(tables, pairs, frames.grades) | {"annotations": people.counts})
+    beside = {
+        "paper_preferences": paper_preferences_table(tables["pairwise"], arm=arm),
+        "paper_shares": paper_shares_table(tables["shares"]),
+        "paper_agreement": paper_agreement_table(tables["agreement_groups"]),
+    }
+    spent = spending([verdicts, *frames.grades.values(), *frames.epoch_grades.values()])
+    summary = _summary(tables, pairs, frames.grades) | {"annotations": people.counts}
+    return Tables(**tables, **beside, summary=summary | ({"spent": spent} if spent else {}))
 
 
 def _answers(frames: Frames, prompts: Mapping[str, Prompt]) -> dict[str, dict[Key, Answer]]:

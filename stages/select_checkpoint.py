@@ -115,7 +115,7 @@ def main(arm: str) -> None:
         compare=comparer(params.annotator, annotators) if params.by == "pairs" else None,
     )
     epoch = epoch_taken(selected.standing)
-    if selected.standing["quality"].is_null().all():
+    if selected.standing["quality"].is_null().all() and selected.standing.height > 1:
         judged = f"{params.annotator!r} judges fewer than two of the dev prompts"
         why = "no perplexity was measured" if params.by == "perplexity" else judged
         print(

@@ -13,7 +13,8 @@ from stages.runtime.model import load_model, save_model
 from stages.runtime.tokenizer import load_tokenizer
 from stages.schema import EPOCH_RESPONSE, EXAMPLE, PERPLEXITY, PROMPT
 from stages.sft import add_eot
-from tests.tiny import CHAT, DECODING, examples, make_base, prompts, write_examples, write_params
+from tests.runtime.chat_server import completion, endpoint, serving
+from tests.tiny import ANSWERING, CHAT, examples, make_base, prompts, write_examples, write_params
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +35,7 @@ def project(tuned, tmp_path, monkeypatch):
         shutil.copytree(tuned, tmp_path / f"models/sft/curated/epoch_{epoch:02d}")
     write_table(tmp_path / "data/prompts/dev.parquet", prompts(["Hi", "Who?", "Why so?"], split="dev"), PROMPT)
     write_examples(tmp_path / "data/sample/curated.heldout.parquet", [("Hi", "Yo"), ("Who?", "Me")])
-    write_params(tmp_path, render=CHAT, generate={**DECODING, "n_samples": 2})
+    write_params(tmp_path, render=CHAT, generate={**ANSWERING, "n_samples": 2})
     return tmp_path
 
 
@@ -43,7 +44,7 @@ def test_every_candidate_answers_every_prompt_as_often_as_asked(project):
     table = read_table(project / "data/generate/curated.parquet", EPOCH_RESPONSE)
     keys = table.select("epoch", "prompt_id", "sample").rows()
     assert keys == [(e, f"authored:dev{i:03d}", s) for e in (2, 10) for i in range(3) for s in range(2)]
-    assert table["n_tokens"].max() <= DECODING["max_new_tokens"]
+    assert table["n_tokens"].max() <= ANSWERING["max_new_tokens"]
     assert set(table["finish_reason"]) <= {"eot", "eos", "length"}
     measured = read_table(project / "data/generate/curated.perplexity.parquet", PERPLEXITY)
     assert measured["epoch"].to_list() == [2, 10]
@@ -53,7 +54,7 @@ def test_every_candidate_answers_every_prompt_as_often_as_asked(project):
 def test_the_same_weights_give_the_same_answers_whatever_the_batch(project):
     main("curated")
     first = read_table(project / "data/generate/curated.parquet", EPOCH_RESPONSE)
-    write_params(project, render=CHAT, generate={**DECODING, "n_samples": 2, "batch_size": 1})
+    write_params(project, render=CHAT, generate={**ANSWERING, "n_samples": 2, "batch_size": 1})
     shutil.rmtree(project / ".cache")
     main("curated")
     assert read_table(project / "data/generate/curated.parquet", EPOCH_RESPONSE).equals(first)
@@ -85,3 +86,15 @@ def test_an_arm_without_candidates_is_one_sentence(project):
     shutil.rmtree(project / "models/sft/curated")
     with pytest.raises(InputError, match="no epoch_NN"):
         main("curated")
+
+
+def test_an_endpoint_that_serves_the_epochs_answers_and_measures_no_perplexity(project):
+    with serving(lambda body, _: completion(body["model"])) as server:
+        write_params(project, render=CHAT, generate={**ANSWERING, "endpoint": endpoint(server)})
+        main("curated")
+    table = read_table(project / "data/generate/curated.parquet", EPOCH_RESPONSE)
+    assert {(e, r) for e, r in table.select("epoch", "response").rows()} == {
+        (epoch, f"models/sft/curated/epoch_{epoch:02d}") for epoch in (2, 10)
+    }
+    measured = read_table(project / "data/generate/curated.perplexity.parquet", PERPLEXITY)
+    assert measured.rows() == [(2, None, 0), (10, None, 0)]

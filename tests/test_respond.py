@@ -12,7 +12,8 @@ from stages.respond import main
 from stages.runtime.answering import Answerer
 from stages.runtime.files import empty_table, read_table, write_table
 from stages.schema import PROMPT, RESPONSE
-from tests.tiny import DECODING, make_base, prompts, write_params
+from tests.runtime.chat_server import completion, endpoint, serving
+from tests.tiny import ANSWERING, make_base, prompts, write_params
 from tests.workspace import ROOT
 
 
@@ -21,7 +22,7 @@ def project(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     make_base(tmp_path / "models/selected/curated")
     write_table(tmp_path / "data/prompts/test.parquet", prompts(["Hi", "Who?", "Why so?", "No"]), PROMPT)
-    write_params(tmp_path, respond=DECODING)
+    write_params(tmp_path, respond=ANSWERING)
     return tmp_path
 
 
@@ -36,7 +37,7 @@ def test_each_test_prompt_gets_one_answer(project):
 def test_the_seed_decides_what_is_sampled(project):
     texts = []
     for seed in (0, 0, 1):
-        write_params(project, respond={**DECODING, "temperature": 2.0, "seed": seed})
+        write_params(project, respond={**ANSWERING, "temperature": 2.0, "seed": seed})
         main("curated")
         texts.append(read_table(project / "data/respond/curated.parquet", RESPONSE)["response"].to_list())
     assert texts[0] == texts[1] != texts[2]
@@ -94,7 +95,7 @@ def test_where_every_answer_is_kept_no_weights_are_loaded(project, monkeypatch):
 def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(project):
     texts = [f"{'Who? ' * (i % 9)}{i}" for i in range(100)]
     write_table(project / "data/prompts/test.parquet", prompts(texts), PROMPT)
-    write_params(project, respond={**DECODING, "max_new_tokens": 60, "batch_size": 8})
+    write_params(project, respond={**ANSWERING, "max_new_tokens": 60, "batch_size": 8})
     command = [sys.executable, "-m", "stages.respond", "curated"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     process = subprocess.Popen(command, cwd=project, env=environment)
@@ -114,3 +115,15 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(project):
     shutil.rmtree(project / ".cache")
     main("curated")
     assert (project / "data/respond/curated.parquet").read_bytes() == resumed
+
+
+def test_an_endpoint_that_serves_the_checkpoint_answers(project):
+    def behave(body, _n_before):
+        return completion(f"{body['model']}: {body['messages'][-1]['content']}")
+
+    with serving(behave) as server:
+        write_params(project, respond={**ANSWERING, "endpoint": endpoint(server)})
+        main("curated")
+    table = read_table(project / "data/respond/curated.parquet", RESPONSE)
+    assert table.row(0, named=True)["response"] == "models/selected/curated: Hi"
+    assert set(table["responder"]) == {"curated"}

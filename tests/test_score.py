@@ -25,6 +25,9 @@ COLUMNS = {
     "position": "annotator,n,bias,low,high,n_first,n_second,p_value",
     "shares": "responder,annotator,share,n,rate,low,high",
     "lengths": "responder,n,mean_chars,median_chars",
+    "paper_preferences": "source,annotator,opponent,outcome,rate",
+    "paper_shares": "source,annotator,share,rate,low,high",
+    "paper_agreement": "source,annotators,agreement,low,high",
     "accuracy": "responder,measure,n,rate,low,high",
     "difference": "a,b,measure,n,difference,low,high",
     "agreement": "annotator_a,annotator_b," + ",".join(MEASURED),
@@ -118,6 +121,9 @@ def test_a_run_without_opponents_and_references_has_headers_and_no_numbers() -> 
         grade.main(arm)
     summary = scored()
     for name in COLUMNS.keys() - {"checkpoints", "lengths"}:
+        if name.startswith("paper_"):
+            assert set(table(name)["source"]) == {"LIMA 65B"}
+            continue
         assert Path(f"metrics/score/{name}.csv").read_text() == COLUMNS[name] + "\n"
     assert summary["accuracy"] == summary["pairwise"] == {}
     assert summary["grade"]["curated"]["reference"] == {"n": 0, "n_unscored": 0, "n_not_applicable": 5}
@@ -132,6 +138,9 @@ def test_the_tables_of_one_run_belong_together() -> None:
         row = table("win_rate").filter(opponent=opponent, annotator=annotator).row(0, named=True)
         assert row["win_rate"] == pytest.approx(by["win"] + (by["tie"] + by["inconsistent"]) / 2, abs=1e-6)
         assert row["low"] <= row["win_rate"] <= row["high"]
+    by_length = table("win_rate").filter(opponent="bulk", annotator="length").row(0, named=True)
+    assert by_length["chars"] < by_length["opponent_chars"]
+    assert by_length["length_controlled"] > by_length["win_rate"]  # equal lengths would help the shorter
     assert table("lengths").select("responder", "n", "mean_chars").rows()[0] == ("curated", 5, 3.0)
     strengths = table("bradley_terry").filter(annotator="reference")
     assert strengths["responder"].to_list() == ["curated", "bulk", "base"]

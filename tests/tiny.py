@@ -98,6 +98,7 @@ DECODING = {
     "precision": "fp32",
     "batch_size": 3,
 }
+ANSWERING = {**DECODING, "endpoint": None}
 SFT = {
     "seed": 0,
     "lr": 1e-2,

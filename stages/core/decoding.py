@@ -6,7 +6,7 @@ of a model's sums depend on the shape of the batch (1e-6 of a logit in fp32), so
 border between two tokens may take the other one. In bf16 that is ten thousand times coarser, and answers part.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,6 +27,13 @@ class Job(NamedTuple):
     entropy: int  # seeds its stream of uniform numbers
 
 
+class Ending(NamedTuple):
+    """What ends an answer before its limit."""
+
+    stop_ids: frozenset[int]
+    is_ended: Callable[[list[int]], bool] | None
+
+
 class Answer(NamedTuple):
     """Tokens of one answer, without the token that ended it."""
 
@@ -41,6 +48,7 @@ def decode(
     decoding: Decoding,
     stop_ids: frozenset[int],
     context_tokens: int,
+    is_ended: Callable[[list[int]], bool] | None = None,
 ) -> Iterator[tuple[int, Answer]]:
     """Give each answer as it ends, with its place among `jobs`.
 
@@ -53,6 +61,7 @@ def decode(
         decoding: the sampling parameters.
         stop_ids: tokens that end an answer.
         context_tokens: positions that the model has; an answer ends where they end.
+        is_ended: whether an answer ends with the last of its tokens, asked after each.
 
     Raises:
         torch.OutOfMemoryError: one answer alone does not fit.
@@ -66,18 +75,19 @@ def decode(
             yield place, Answer([], None)
     unfinished = set(waiting)
     size = decoding.batch_size
+    ending = Ending(stop_ids, is_ended)
     batch = _Batch(model, decoding, [])
     while unfinished:
         n_free = size - len(batch.rows)
-        n_entering = min(len(waiting), max(1, size // 4) if is_joinable(model) else size)
+        is_room = n_free >= min(len(waiting), max(1, size // 4)) if is_joinable(model) else not batch.rows
         try:
-            if waiting and n_free >= n_entering:
+            if waiting and is_room:
                 places = [waiting.pop() for _ in range(min(n_free, len(waiting)))]
                 part = _Batch(model, decoding, [_Row(place, jobs[place], limits[place]) for place in places])
-                ended = part.step(stop_ids)
+                ended = part.step(ending)
                 batch.join(part)
             else:
-                ended = batch.step(stop_ids)
+                ended = batch.step(ending)
         except torch.OutOfMemoryError:
             n_open = len(unfinished) - len(waiting)
             if n_open == 1:
@@ -108,12 +118,13 @@ class _Row:
         self.stream = np.random.default_rng(job.entropy)
         self.limit = limit  # tokens of prompt and answer
 
-    def take(self, token: int, stop_ids: frozenset[int]) -> Answer | None:
+    def take(self, token: int, ending: Ending) -> Answer | None:
         """Go on by a token; gives the answer if it ends here."""
-        if token in stop_ids:
+        if token in ending.stop_ids:
             return Answer(self.text[self.n_prompt :], token)
         self.text.append(token)
-        return Answer(self.text[self.n_prompt :], None) if len(self.text) == self.limit else None
+        ends = len(self.text) == self.limit or (ending.is_ended and ending.is_ended(self.text[self.n_prompt :]))
+        return Answer(self.text[self.n_prompt :], None) if ends else None
 
 
 class _Batch:
@@ -134,12 +145,12 @@ class _Batch:
         self.seen: Any = None  # (rows, vocabulary), true where the text holds the token; None without a penalty
 
     @torch.inference_mode()
-    def step(self, stop_ids: frozenset[int]) -> list[tuple[int, Answer]]:
+    def step(self, ending: Ending) -> list[tuple[int, Answer]]:
         """Read what is new, take a token for each row, and let go of the rows that end with it."""
         tokens = self._choose(self._logits())
         ended, kept = [], []
         for at, (row, token) in enumerate(zip(self.rows, tokens, strict=True)):
-            answer = row.take(token, stop_ids)
+            answer = row.take(token, ending)
             if answer is None:
                 kept.append(at)
             else:

@@ -85,6 +85,7 @@ SIDES: dict[str, tuple[tuple[str, str], ...]] = {
 TIE_FLAGS = ("winnertie", "winnertiebothbad", "tie")
 SINGLE_SYSTEM = ("model", "generator", "system")
 BASELINE = "baseline"
+FIRST, SECOND, CHOSEN, REJECTED = "first", "second", "chosen", "rejected"  # systems without names
 GOLD = "gold"
 ONE_EACH = re.compile(r"(annotator|rater|person|human|labeler|worker|expert|author|judge|crowd)\d+")
 ONE_EACH_SUFFIX = re.compile(r"(?<=.)(result|preference|winner|vote|verdict|label)$")
@@ -484,7 +485,8 @@ def _by_score(row: Record, scores: Sequence[str]) -> str | None:
 def _systems(row: Record, layout: _Layout, where: str) -> tuple[str, str]:
     first, second = layout.systems
     if first is None and second is None:
-        return "first", "second"
+        is_chosen = layout.texts is not None and _plain(layout.texts[0]) == CHOSEN
+        return (CHOSEN, REJECTED) if is_chosen else (FIRST, SECOND)
     names = [BASELINE if column is None else row.get(column) for column in (first, second)]
     if None in names or "" in names or names[0] == names[1]:
         raise InputError(

@@ -18,8 +18,8 @@ from typing import NamedTuple
 from stages.core import sampling
 from stages.core.sampling import Decoding
 from stages.errors import InputError
-from stages.runtime import files
-from stages.runtime.files import first_line
+from stages.runtime.files import first_line, shared_cache
+from stages.runtime.model import weight_files
 
 _CODE = ("decoding", "nucleus", "sampling")  # of stages/core: what an answer's tokens follow from
 _LIBRARIES = ("torch", "transformers")
@@ -50,18 +50,19 @@ class AnswerLog:
                 self.kept[row["key"]] = KeptAnswer(row["ids"], row["stop_id"])
 
     @classmethod
-    def of(cls, folder: Path, decoding: Decoding, stop_ids: frozenset[int]) -> "AnswerLog":
-        """The file for a model folder's answers.
+    def of(cls, folder: Path, decoding: Decoding, stop_ids: frozenset[int], *, stop: str | None = None) -> "AnswerLog":
+        """The file for a model folder's answers, which end with one of some tokens, or with a text.
 
         Raises:
             InputError: the folder or the file cannot be read.
         """
-        # What leaves an answer as it is: how many others there are, and how many are decoded together.
-        how = decoding.model_dump(exclude={"n_samples", "batch_size"}) | {"stop_ids": sorted(stop_ids)}
+        # All but what leaves an answer as it is: how many others there are, and how many are decoded together.
+        how = decoding.model_dump(include=set(Decoding.model_fields) - {"n_samples", "batch_size"})
+        how |= {"stop_ids": sorted(stop_ids), "stop": stop}
         code = [(Path(sampling.__file__).parent / f"{name}.py").read_bytes() for name in _CODE]
         libraries = [f"{name} {version(name)}" for name in _LIBRARIES]
         parts = [model_digest(folder).encode(), json.dumps(how, sort_keys=True).encode(), *code]
-        return cls(files.CACHE / "answers" / f"{_digest(*parts, *map(str.encode, libraries))}.log")
+        return cls(shared_cache() / "answers" / f"{_digest(*parts, *map(str.encode, libraries))}.log")
 
     @contextmanager
     def writing(self) -> Iterator["AnswerLog"]:
@@ -109,7 +110,7 @@ def model_digest(folder: Path) -> str:
     Raises:
         InputError: a file cannot be read.
     """
-    paths = [folder / "config.json", *sorted(folder.glob("*.safetensors"))]
+    paths = [folder / "config.json", *weight_files(folder)]
     try:
         with ThreadPoolExecutor(4) as pool:
             digests = list(pool.map(_file_digest, paths))

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from stages.errors import InputError
+from stages.runtime.model import weight_files
 
 WEIGHT_SHARE = 0.7  # of a GPU's free memory; the rest is for what answers in progress need
 
@@ -27,7 +28,7 @@ def place(folder: Path, *, dtype: str) -> dict[str, Any]:
 def n_weights(folder: Path) -> int:
     """Numbers in the safetensors files of a model folder that has been checked."""
     total = 0
-    for path in folder.glob("*.safetensors"):
+    for path in weight_files(folder):
         with path.open("rb") as file:
             header = json.loads(file.read(struct.unpack("<Q", file.read(8))[0]))
         total += sum(math.prod(entry["shape"]) for key, entry in header.items() if key != "__metadata__")

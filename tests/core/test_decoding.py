@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -133,6 +135,15 @@ def test_waiting_prompts_take_the_places_of_answers_that_ended(counting):
     assert max(counting.rows) == 8
     whole_batches = [max(len(a.ids) + 1 for a in answers[i : i + 8]) for i in range(0, 40, 8)]
     assert n_tokens / len(counting.rows) > 1.2 * n_tokens / sum(whole_batches)  # fuller than batch by batch
+
+
+def test_where_caches_cannot_be_joined_a_batch_is_finished_first(counting, model):
+    counting._is_stateful = True  # as transformers marks models whose state is no cache of keys and values
+    prompts = many(20)
+    answers = answers_of(counting, prompts, stop_ids={3, 4, 5}, batch_size=8)
+    assert answers == answers_of(model, prompts, stop_ids={3, 4, 5})
+    rises = [b for a, b in pairwise(counting.rows) if b > a]
+    assert rises in ([8, 4], [8])  # the rows only grow where a batch begins
 
 
 def test_without_memory_the_batch_is_halved_and_the_answers_stay(counting, model):

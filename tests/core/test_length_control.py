@@ -64,3 +64,11 @@ def test_a_clean_sweep_and_equal_lengths_are_no_accident() -> None:
     assert found.rate == pytest.approx(1)
     assert length_controlled([1.0, 0.0], [5, 5], ["p", "q"], confidence=0.95) is None
     assert length_controlled([1.0, 0.0], [5, 6], ["p", "p"], confidence=0.95) is None
+
+
+def test_the_interval_without_a_taste_for_length_is_that_of_a_rate() -> None:
+    values, apart = drawn(quality=0.4, slope=0.0, longer=0)
+    found = length_controlled(values, apart, range(N), confidence=0.95)
+    assert found is not None
+    rate = values.mean()
+    assert found.high - found.low == pytest.approx(2 * 1.96 * np.sqrt(rate * (1 - rate) / N), rel=0.02)

@@ -16,7 +16,7 @@ INTERVALS = Intervals(seed=0, n_bootstrap=500, confidence=0.95)
 def verdicts(*both: tuple[str | None, str | None]) -> pl.DataFrame:
     """A prompt a pair of preferences: shown `a` first, then `b` first."""
     rows = [
-        (f"p{i}", 0, "x", "y", "j", order, said, None if said else "empty", None, None)
+        (f"p{i}", 0, "x", "y", "j", order, said, None if said else "empty", *[None] * (len(VERDICT) - 8))
         for i, pair in enumerate(both)
         for order, said in zip(("ab", "ba"), pair, strict=True)
     ]

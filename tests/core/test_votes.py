@@ -290,7 +290,21 @@ def test_the_command_prints_and_writes_agreement_of_kinds(tmp_path: Path, capsys
 def test_the_command_errs_in_sentences(tmp_path: Path) -> None:
     path = tmp_path / "v.json"
     path.write_text(json.dumps([{"item": 1, "winner": "a"}]))
-    with pytest.raises(InputError, match="two annotators must have voted on the same items, got none"):
-        run(str(path))
     with pytest.raises(ParamsError, match="--values: must be VALUE=a"):
         run(str(path), "--values", "x")
+
+
+def test_votes_that_nobody_shares_still_rank_the_systems(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    base = {"model_a": "x"}
+    votes = [
+        {**base, "question_id": i, "model_b": b, "winner": "model_a" if i % 3 else "tie", "judge": f"arena_user_{i}"}
+        for i, b in enumerate(["y", "z"] * 6)
+    ]
+    (tmp_path / "v.json").write_text(json.dumps(votes))
+    run(str(tmp_path / "v.json"))
+    told = capsys.readouterr().out
+    assert "agreement is not measured: no two annotators have voted on one item" in told
+    rows = [line.split() for line in told.splitlines() if line.startswith("arena_user ")][1:]
+    assert [row[1:3] for row in rows] == [["x", "12"], ["y", "6"], ["z", "6"]]
+    assert rows[0][3] == "0.0000"
+    assert float(rows[1][3]) < -0.5
