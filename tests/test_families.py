@@ -127,7 +127,8 @@ def test_eot_gets_a_row_and_no_other_row_changes(name: str) -> None:
 @pytest.mark.parametrize("name", FAMILIES)
 def test_residual_dropout_is_on_what_a_block_adds_to_the_residual(name: str, silent: str) -> None:
     """With one half of the block silent, the other's addition is dropped or doubled, behind any norm of its own."""
-    model = tiny_model(name, vocab_size=64, num_hidden_layers=1).double()
+    ids_of = dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"))
+    model = tiny_model(name, vocab_size=64, num_hidden_layers=1, **ids_of).double()
     layer = model.model.layers[0]
     torch.nn.init.zeros_(layer.get_submodule(silent).weight)
     added: list[torch.Tensor] = []
