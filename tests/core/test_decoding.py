@@ -3,7 +3,13 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM
+from transformers import (
+    LlamaConfig,
+    LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+    RepetitionPenaltyLogitsProcessor,
+)
 
 from stages.core.decoding import Answer, Job, decode
 from stages.core.sampling import Decoding
@@ -41,11 +47,13 @@ def answers_of(model, prompts, *, stop_ids=(), context_tokens=64, entropies=None
     return [answer for _, answer in sorted(given)]
 
 
-def without_cache(model, prompt, n):
+def without_cache(model, prompt, n, *, penalty=1.0):
+    penalise = RepetitionPenaltyLogitsProcessor(penalty)
     ids = list(prompt)
     for _ in range(n):
         with torch.inference_mode():
-            ids.append(int(model(torch.tensor([ids])).logits[0, -1].argmax()))
+            logits = model(torch.tensor([ids])).logits[:, -1]
+        ids.append(int(penalise(torch.tensor([ids]), logits)[0].argmax()))
     return ids[len(prompt) :]
 
 
@@ -58,6 +66,14 @@ def many(n, *, seed=0):
 def test_greedy_answers_equal_those_without_cache_batch_or_padding(model, batch_size):
     answers = answers_of(model, PROMPTS, temperature=0.0, repetition_penalty=1.0, batch_size=batch_size)
     assert [answer.ids for answer in answers] == [without_cache(model, prompt, 12) for prompt in PROMPTS]
+
+
+@pytest.mark.parametrize("batch_size", [1, 3])
+def test_the_penalty_is_over_prompt_and_answer_as_in_transformers(model, batch_size):
+    answers = answers_of(model, PROMPTS, temperature=0.0, repetition_penalty=1.5, batch_size=batch_size)
+    expected = [without_cache(model, prompt, 12, penalty=1.5) for prompt in PROMPTS]
+    assert [answer.ids for answer in answers] == expected
+    assert expected != [without_cache(model, prompt, 12) for prompt in PROMPTS]
 
 
 def test_answers_of_a_model_with_a_sliding_window_equal_those_without_cache():

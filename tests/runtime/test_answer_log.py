@@ -88,6 +88,9 @@ def test_a_folder_that_is_in_the_way_is_one_sentence(tmp_path):
         pass
 
 
-def test_a_model_folder_without_config_is_one_sentence(tmp_path):
-    with pytest.raises(InputError, match="cannot be read"):
-        model_digest(tmp_path)
+@pytest.mark.parametrize(("name", "told"), [("config.json", "cannot be read"), ("model.safetensors", "no weights")])
+def test_a_model_folder_that_lacks_something_is_one_sentence(folder, tmp_path, name, told):
+    part = shutil.copytree(folder, tmp_path / "part")
+    (part / name).unlink()
+    with pytest.raises(InputError, match=told):
+        model_digest(part)
