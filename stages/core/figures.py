@@ -203,9 +203,9 @@ def agreement(groups: pl.DataFrame, each: pl.DataFrame) -> Iterator[Row]:
     """Kinds of annotators, and below those of people every two of them; `name` says who."""
     for row in groups.iter_rows(named=True):
         yield {**row, "name": f"{row['group_a']} – {row['group_b']}", "is_kind": True}
-    kinds = {(row["group_a"], row["group_b"]) for row in groups.iter_rows(named=True)}
+    kinds = {frozenset((row["group_a"], row["group_b"])) for row in groups.iter_rows(named=True)}
     for row in each.iter_rows(named=True):
-        if (row["annotator_a"], row["annotator_b"]) not in kinds:
+        if frozenset((row["annotator_a"], row["annotator_b"])) not in kinds:
             yield {**row, "name": f"{row['annotator_a']} – {row['annotator_b']}", "is_kind": False}
 
 

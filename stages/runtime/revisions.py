@@ -48,20 +48,12 @@ class Revision:
         try:
             with self._files.open(path, "rb") as file:
                 return bytes(file.read())
-        except FileNotFoundError as error:
-            if self._is_listed(path):
-                raise self._not_there(path, error) from None
+        except FileNotFoundError:
             raise InputError(
                 f"{path}: {self.name} has no such file; name a revision in which the pipeline has run"
             ) from None
         except Exception as error:  # a remote fails in as many ways as there are remotes
             raise self._not_there(path, error) from None
-
-    def _is_listed(self, path: str) -> bool:
-        try:
-            return bool(self._files.info(path))
-        except FileNotFoundError:
-            return False
 
     def _not_there(self, path: str, error: Exception) -> InputError:
         return InputError(
