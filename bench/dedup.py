@@ -9,7 +9,7 @@ all but an eighth. A peer is named with the Python of its environment: `uv venv`
 
     python -m venv /tmp/peers && /tmp/peers/bin/pip install -r bench/requirements.txt
 
-(text-dedup in one of its own: it brings pyspark and more). CPU is user and system time of the process and its
+(text-dedup in one of its own, bench/requirements-text-dedup.txt). CPU is user and system time of the process and its
 children, memory the highest sum of their resident sets, looked at 20 times a second. Recall is over the planted pairs
 of that Jaccard, precision over the rows called duplicates. Figures are medians, with lowest and highest where n > 1.
 """

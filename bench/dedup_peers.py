@@ -72,7 +72,7 @@ def text_dedup(folder: Path) -> list[int]:
             *("--data_files", str(folder / "texts.parquet"), "--cache_dir", f"{scratch}/cache"),
             *("--column", "text", "--ngram", str(N_WORDS), "--num_perm", str(PERMUTATIONS)),
             *("--threshold", str(THRESHOLD), "--min_length", str(N_WORDS), "--output", f"{scratch}/out"),
-            *("--batch_size", "1000", "--no-use_auth_token"),
+            *("--hash_func", "xxh3", "--batch_size", "10000"),
         ]
         subprocess.run(command, check=True)
         kept = {int(id_.rpartition(":")[2]) for id_ in load_from_disk(f"{scratch}/out")["id"]}

@@ -5,12 +5,12 @@ Writes models/base/: config, tokenizer and safetensors weights, nothing else.
 
 The miniature is *ours*: a tiny LLaMA trained on the prose of an invented world (stages/core/world.py), so that
 knowledge comes from pretraining alone. Real bases are copied as they are; code in a model folder is neither run nor
-copied.
+copied. A model of the hub is downloaded once, resumed where it broke off, and held against the hub's checksums
+(stages/runtime/hub.py).
 """
 
 import json
 import math
-import re
 import shutil
 from collections.abc import Iterator
 from itertools import islice
@@ -24,22 +24,24 @@ from stages.core.formats import Miniature
 from stages.core.section import Section
 from stages.core.world import World, make_world, prose
 from stages.errors import InputError, ParamsError
-from stages.runtime.files import CACHE, first_line, write_text
+from stages.runtime.files import write_text
+from stages.runtime.hub import SMALL_FILES, find_model
+from stages.runtime.kept_files import share
 from stages.runtime.main import run_stage
-from stages.runtime.model import check_model_folder, save_model
+from stages.runtime.model import (
+    INDEX_FILE,
+    WEIGHTS_FILE,
+    check_architecture,
+    check_model_folder,
+    read_config,
+    save_model,
+    weight_files,
+)
 from stages.runtime.params import load_params
 from stages.runtime.progress import bar, progress
 from stages.runtime.tokenizer import CONFIG_FILE, TOKENIZER_FILE, load_tokenizer
 
 OUT = Path("models/base")
-WANTED = [
-    "config.json",
-    "generation_config.json",
-    TOKENIZER_FILE,
-    CONFIG_FILE,
-    "*.safetensors",
-    "*.safetensors.index.json",
-]
 SPECIAL_TOKENS = {"pad_token": "<pad>", "bos_token": "<s>", "eos_token": "</s>"}
 N_TOKENIZER_DOCUMENTS = 2_000
 
@@ -171,47 +173,27 @@ def _train(model: Any, stream: Iterator[list[int]], params: Pretrain) -> None:  
             shown.update()
 
 
-def copy_model(folder: Path, out: Path) -> None:
-    """Copy what a model needs from a folder; anything else there, code included, stays behind.
+def bring_model(name: str, revision: str | None, out: Path) -> None:
+    """Fill `out` with what a model needs from its folder; anything else there, code included, stays behind.
 
     Raises:
-        InputError: the folder is no model folder, or its tokenizer is not a fast one.
+        ParamsError: the revision of a hub id is no commit.
+        InputError: there is no such model, it is of an unknown architecture, or its tokenizer is not a fast one.
     """
+    folder, is_kept = find_model(name, revision, section="base")
     check_model_folder(folder)
+    check_architecture(folder)
     load_tokenizer(folder)
-    out.mkdir(parents=True, exist_ok=True)
-    files = sorted({path for pattern in WANTED for path in folder.glob(pattern)})
-    for path in progress(files, desc="copy", unit="file"):
-        shutil.copyfile(path, out / path.name)
-
-
-def fetch_model(hub_id: str, revision: str | None) -> Path:
-    """Download a model at a pinned commit (resumable; kept under .cache) and give its folder.
-
-    Raises:
-        ParamsError: the revision is no commit.
-        InputError: the hub does not give the model.
-    """
-    if revision is None or not re.fullmatch("[0-9a-f]{40}", revision):
-        raise ParamsError(
-            f"params.yaml: base.revision: must be a commit of {hub_id} (40 hex digits), got {revision!r}; "
-            "copy it from the model's history on its hub page"
-        )
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
-
-    try:
-        return Path(snapshot_download(hub_id, revision=revision, allow_patterns=WANTED, cache_dir=CACHE / "hub"))
-    except GatedRepoError:
-        raise InputError(
-            f"{hub_id}: gated; accept its licence on the hub and set HF_TOKEN in the environment"
-        ) from None
-    except RepositoryNotFoundError:
-        raise InputError(f"{hub_id}: not on the hub, or private; correct base.model or set HF_TOKEN") from None
-    except RevisionNotFoundError:
-        raise InputError(f"{hub_id}: no revision {revision}; correct base.revision") from None
-    except Exception as error:  # the network fails in the words of several libraries
-        raise InputError(f"{hub_id}: cannot be fetched, {first_line(error)}; try again, what came is kept") from None
+    weights = weight_files(folder)
+    names = [*SMALL_FILES, *([INDEX_FILE] if weights[0].name != WEIGHTS_FILE else [])]
+    paths = [*(path for name in names if (path := folder / name).is_file()), *weights]
+    out.mkdir(parents=True)
+    for path in progress(paths, desc="copy", unit="file"):
+        share(path, out / path.name, may_link=is_kept)
+    config = read_config(folder)
+    if config.pop("auto_map", None) is not None:  # it points to code that stayed behind
+        (out / "config.json").unlink()
+        write_text(out / "config.json", json.dumps(config, indent=2, ensure_ascii=False) + "\n")
 
 
 def main() -> None:
@@ -223,10 +205,8 @@ def main() -> None:
         if params.model == "miniature":
             world = load_params("miniature", Miniature)
             pretrain(make_world(seed=world.seed, n_people=world.n_people), params.pretrain, partial)
-        elif Path(params.model).is_dir() or params.model.startswith((".", "/", "~")) or params.model.count("/") != 1:
-            copy_model(Path(params.model).expanduser(), partial)
         else:
-            copy_model(fetch_model(params.model, params.revision), partial)
+            bring_model(params.model, params.revision, partial)
         shutil.rmtree(OUT, ignore_errors=True)
         partial.replace(OUT)
     finally:

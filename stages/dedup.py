@@ -9,7 +9,8 @@ LIMA tells nothing of either; in its release one test prompt also stands in the 
 compared is the response, since the same question has different answers and each is worth having; short responses ("The
 answer is 4.") are legitimately the same for different questions, so a short one counts as repeated only with its
 prompt. Rows are kept in this order: those without votes first (chosen by hand, not by vote), then by score, highest
-first, then by id. Contaminated rows go before, so that no row is dropped for the sake of one that is dropped itself.
+first, then by turns, most first (a dialogue holds the row that it goes on from), then by id. Contaminated rows go
+before, so that no row is dropped for the sake of one that is dropped itself.
 
 Texts are read in batches, on all cores, and never held: of a row stay some 200 bytes. What is found out about a row is
 kept under .cache/dedup by the content of its messages, so a new source, or a changed rule before, costs its own rows.
@@ -74,6 +75,7 @@ class Read(NamedTuple):
     findings: Findings
     leaks: list[Leak]  # ordered by row
     short: dict[int, bytes]  # rows of short responses, and what is equal where prompt and response are
+    n_messages: I64  # (n_rows,)
     n_sketched: int
 
 
@@ -128,25 +130,28 @@ def read_rows(table: pl.LazyFrame, n_rows: int, guard: Guard, params: Params, me
     """Read each of n_rows rows once: its sketch, and whether it holds a dev or test prompt."""
     known = index(means.known)
 
-    def read(batch: pl.DataFrame) -> Reading:
-        return read_batch(batch["messages"], known, guard, params, means.kernels)
+    def read(batch: pl.DataFrame) -> tuple[Reading, pl.Series]:
+        messages = batch["messages"]
+        return read_batch(messages, known, guard, params, means.kernels), messages.list.len()
 
     found = blank_findings(n_rows, params.n_permutations)
     leaks: list[Leak] = []
     short: dict[int, bytes] = {}
+    n_messages = np.zeros(n_rows, dtype=np.int64)
     start = n_sketched = 0
-    for part in in_order(read, batches(table.select("messages"), n_rows=_BATCH_ROWS)):
+    for part, lengths in in_order(read, batches(table.select("messages"), n_rows=_BATCH_ROWS)):
         found.put(start, part.findings)
         leaks += [leak._replace(row=start + leak.row) for leak in part.leaks]
         short.update(zip((start + part.short).tolist(), part.short_keys, strict=True))
+        n_messages[start : start + len(lengths)] = lengths.to_numpy()
         n_sketched += part.n_sketched
         start += len(part.findings.digests)
-    return Read(found, leaks, short, n_sketched)
+    return Read(found, leaks, short, n_messages, n_sketched)
 
 
 def duplicates(table: pl.LazyFrame, rows: pl.DataFrame, read: Read, params: Params, means: Means) -> pl.DataFrame:
     """Find the rows that repeat one before them in keep order, as DEDUP_DROPPED; contaminated ones aside."""
-    order = keep_order(rows)
+    order = keep_order(rows, read.n_messages)
     is_left = np.ones(len(rows), dtype=np.bool_)
     is_left[[leak.row for leak in read.leaks]] = False
     long = np.flatnonzero(is_left & (read.findings.n_words >= params.short_words))
@@ -162,9 +167,13 @@ def duplicates(table: pl.LazyFrame, rows: pl.DataFrame, read: Read, params: Para
     return reasons(rows, rows["id"], [Leak(m.row, m.partner, "near_duplicate", m.jaccard, "") for m in matches])
 
 
-def keep_order(rows: pl.DataFrame) -> I64:
-    """Rows as they are preferred: without votes first, then by score, highest first, then by id."""
-    ranked = rows.with_row_index("row").sort(pl.col("score").is_not_null(), -pl.col("score"), "id")
+def keep_order(rows: pl.DataFrame, n_messages: I64) -> I64:
+    """Rows as they are preferred: without votes first, then by score, then by turns, most first, then by id."""
+    ranked = (
+        rows.with_columns(n_messages=pl.Series(n_messages))
+        .with_row_index("row")
+        .sort(pl.col("score").is_not_null(), -pl.col("score"), -pl.col("n_messages"), "id")
+    )
     return ranked["row"].to_numpy().astype(np.int64)
 
 

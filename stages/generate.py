@@ -5,6 +5,7 @@ Writes data/generate/<arm>.parquet (EPOCH_RESPONSE) and data/generate/<arm>.perp
 
 LIMA s3 and Appendix B: perplexity rises while answers get better, so the answers choose the checkpoint. *Our reading*
 of "held-out": examples drawn by the arm's own quotas that it was not trained on; the perplexity is of their responses.
+An endpoint that serves the epochs answers in place of this machine; it measures no perplexity, which is null then.
 """
 
 import math
@@ -13,9 +14,9 @@ from pathlib import Path
 import polars as pl
 
 from stages.core.chat import ChatFormat, render_example
-from stages.core.sampling import Decoding
 from stages.errors import InputError
-from stages.runtime.answering import LoadedModel, answer_prompts, load_answering
+from stages.runtime.answering import Answerer, answer_prompts
+from stages.runtime.asking import Answering, ask_checkpoint
 from stages.runtime.files import read_table, write_table
 from stages.runtime.main import run_stage
 from stages.runtime.params import load_params
@@ -23,12 +24,12 @@ from stages.runtime.progress import progress
 from stages.schema import EPOCH_RESPONSE, EXAMPLE, PERPLEXITY, PROMPT
 
 
-class Params(Decoding):
+class Params(Answering):
     """Section `generate`."""
 
 
 def perplexity(
-    loaded: LoadedModel, examples: pl.DataFrame, chat: ChatFormat, *, batch_size: int
+    answerer: Answerer, examples: pl.DataFrame, chat: ChatFormat, *, batch_size: int
 ) -> dict[str, float | int | None]:
     """Exponential of the mean cross-entropy, in nats a token, of the responses of `examples` (EXAMPLE rows).
 
@@ -39,7 +40,7 @@ def perplexity(
 
     from stages.core.loss import collate, n_supervised, summed_loss
 
-    model, tokenizer = loaded
+    model, tokenizer = answerer.model, answerer.tokenizer
     chat = chat.model_copy(update={"loss_on": "responses"})
     rendered = [
         render_example(messages, encode=tokenizer.encode, prefix_ids=tokenizer.prefix_ids, eot_id=eot_id, chat=chat)
@@ -77,12 +78,18 @@ def main(arm: str) -> None:
     heldout = read_table(Path(f"data/sample/{arm}.heldout.parquet"), EXAMPLE)
     answers, measured = [], []
     for epoch, folder in progress(list(candidates(Path(f"models/sft/{arm}")).items()), desc=arm, unit="epoch"):
-        loaded = load_answering(folder)
-        responses = answer_prompts(loaded, prompts, params, responder=arm)
+        held: dict[str, float | int | None] = {"perplexity": None, "n_tokens": 0}
+        if params.endpoint:  # which gives no probabilities of a given text
+            responses = ask_checkpoint(params.endpoint, folder, prompts, params, responder=arm)
+        else:
+            answerer = Answerer(folder, precision=params.precision)
+            responses = answer_prompts(answerer, prompts, params, responder=arm)
+            held = perplexity(answerer, heldout, chat, batch_size=params.batch_size)
         answers.append(responses.select(pl.lit(epoch).alias("epoch"), pl.all()))
-        measured.append({"epoch": epoch, **perplexity(loaded, heldout, chat, batch_size=params.batch_size)})
+        measured.append({"epoch": epoch, **held})
     write_table(Path(f"data/generate/{arm}.parquet"), pl.concat(answers), EPOCH_RESPONSE)
-    write_table(Path(f"data/generate/{arm}.perplexity.parquet"), pl.DataFrame(measured), PERPLEXITY)
+    table = pl.DataFrame(measured, schema=dict(PERPLEXITY))
+    write_table(Path(f"data/generate/{arm}.perplexity.parquet"), table, PERPLEXITY)
 
 
 if __name__ == "__main__":

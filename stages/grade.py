@@ -16,10 +16,10 @@ from typing import Annotated, NamedTuple
 import polars as pl
 from pydantic import Field
 
-from stages.core.judging import Grader
-from stages.core.presentations import answers_by_key, grade_table, prompts_by_id
+from stages.core.judging import Answer, Grader, Prompt
+from stages.core.presentations import Key, answers_by_key, grade_table, prompts_by_id, submissions_of
 from stages.core.section import Section
-from stages.runtime.annotators import Annotators, check_answered, grader
+from stages.runtime.annotators import FLAGS, Annotators, check_answered, grader, keep_scored, tell_costs
 from stages.runtime.files import read_table, write_table
 from stages.runtime.main import run_stage
 from stages.runtime.params import load_params
@@ -52,24 +52,36 @@ def run(frames: Frames, *, arm: str, graders: Mapping[str, Grader]) -> Tables:
         InputError: tables do not belong together.
         JudgeError: more than half of an annotator's grades failed.
     """
-    prompts = prompts_by_id(frames.prompts)
-    answers = answers_by_key(frames.responses, name=f"data/respond/{arm}.parquet", prompts=prompts)
+    prompts, answers = _asked(frames, arm)
     grades = grade_table(answers, responder=arm, prompts=prompts, graders=graders)
     check_answered(grades, path=f"data/grade/{arm}.parquet")
     return Tables(grades)
 
 
-def main(arm: str) -> None:
-    """Grade one arm."""
+def _asked(frames: Frames, arm: str) -> tuple[dict[str, Prompt], dict[Key, Answer]]:
+    prompts = prompts_by_id(frames.prompts)
+    return prompts, answers_by_key(frames.responses, name=f"data/respond/{arm}.parquet", prompts=prompts)
+
+
+def main(arm: str, *, dry_run: bool = False, retry_failed: bool = False) -> None:
+    """Grade one arm; annotators.FLAGS says what the switches do."""
     params = load_params("grade", Params)
     annotators = load_params("annotators", Annotators)
     frames = Frames(
         prompts=read_table(Path("data/prompts/test.parquet"), PROMPT),
         responses=read_table(Path(f"data/respond/{arm}.parquet"), RESPONSE),
     )
-    tables = run(frames, arm=arm, graders={name: grader(name, annotators) for name in params.annotators})
-    write_table(Path(f"data/grade/{arm}.parquet"), tables.grades, GRADE)
+    graders = {name: grader(name, annotators) for name in params.annotators}
+    path = Path(f"data/grade/{arm}.parquet")
+    if dry_run:
+        prompts, answers = _asked(frames, arm)
+        tell_costs(graders, [], submissions_of(answers, prompts=prompts))
+        return
+    if retry_failed:
+        print(f"{path}: {keep_scored(read_table(path, GRADE))} unscored, asked for again")
+    tables = run(frames, arm=arm, graders=graders)
+    write_table(path, tables.grades, GRADE)
 
 
 if __name__ == "__main__":
-    run_stage(main, key="arm")
+    run_stage(main, key="arm", flags=FLAGS)

@@ -16,10 +16,10 @@ from typing import Annotated, NamedTuple
 import polars as pl
 from pydantic import Field
 
-from stages.core.judging import Comparer
-from stages.core.presentations import answers_by_key, prompts_by_id, verdict_table
+from stages.core.judging import Answer, Comparer, Comparison, Prompt
+from stages.core.presentations import Key, answers_by_key, comparisons_of, prompts_by_id, verdict_table
 from stages.core.section import Section
-from stages.runtime.annotators import Annotators, check_answered, comparer
+from stages.runtime.annotators import FLAGS, Annotators, check_answered, comparer, keep_scored, tell_costs
 from stages.runtime.files import read_table, write_table
 from stages.runtime.main import run_stage
 from stages.runtime.params import load_params
@@ -47,6 +47,15 @@ class Tables(NamedTuple):
     verdicts: pl.DataFrame
 
 
+class _Sides(NamedTuple):
+    """Whose answers to what are compared."""
+
+    a: Mapping[Key, Answer]
+    b: Mapping[Key, Answer]
+    names: tuple[str, str]
+    prompts: Mapping[str, Prompt]
+
+
 def run(frames: Frames, params: Params, *, opponent: str, comparers: Mapping[str, Comparer]) -> Tables:
     """Judge every pair; `comparers` are the annotators, the only ones that may reach outside.
 
@@ -54,20 +63,32 @@ def run(frames: Frames, params: Params, *, opponent: str, comparers: Mapping[str
         InputError: tables do not belong together.
         JudgeError: more than half of an annotator's verdicts failed.
     """
-    prompts = prompts_by_id(frames.prompts)
-    verdicts = verdict_table(
-        a=answers_by_key(frames.arm, name=f"data/respond/{params.arm}.parquet", prompts=prompts),
-        b=answers_by_key(frames.opponent, name=f"data/respond_opponent/{opponent}.parquet", prompts=prompts),
-        names=(params.arm, opponent),
-        prompts=prompts,
-        comparers=comparers,
-    )
+    verdicts = verdict_table(**_sides(frames, params, opponent)._asdict(), comparers=comparers)
     check_answered(verdicts, path=f"data/judge/{opponent}.parquet")
     return Tables(verdicts)
 
 
-def main(opponent: str) -> None:
-    """Judge one opponent."""
+def pairs(frames: Frames, params: Params, *, opponent: str) -> list[Comparison]:
+    """What the annotators are shown.
+
+    Raises:
+        InputError: tables do not belong together.
+    """
+    return comparisons_of(**_sides(frames, params, opponent)._asdict())
+
+
+def _sides(frames: Frames, params: Params, opponent: str) -> _Sides:
+    prompts = prompts_by_id(frames.prompts)
+    return _Sides(
+        a=answers_by_key(frames.arm, name=f"data/respond/{params.arm}.parquet", prompts=prompts),
+        b=answers_by_key(frames.opponent, name=f"data/respond_opponent/{opponent}.parquet", prompts=prompts),
+        names=(params.arm, opponent),
+        prompts=prompts,
+    )
+
+
+def main(opponent: str, *, dry_run: bool = False, retry_failed: bool = False) -> None:
+    """Judge one opponent; annotators.FLAGS says what the switches do."""
     params = load_params("judge", Params)
     annotators = load_params("annotators", Annotators)
     frames = Frames(
@@ -76,9 +97,15 @@ def main(opponent: str) -> None:
         opponent=read_table(Path(f"data/respond_opponent/{opponent}.parquet"), RESPONSE),
     )
     comparers = {name: comparer(name, annotators) for name in params.annotators}
+    path = Path(f"data/judge/{opponent}.parquet")
+    if dry_run:
+        tell_costs(comparers, pairs(frames, params, opponent=opponent), [])
+        return
+    if retry_failed:
+        print(f"{path}: {keep_scored(read_table(path, VERDICT))} unscored, asked for again")
     tables = run(frames, params, opponent=opponent, comparers=comparers)
-    write_table(Path(f"data/judge/{opponent}.parquet"), tables.verdicts, VERDICT)
+    write_table(path, tables.verdicts, VERDICT)
 
 
 if __name__ == "__main__":
-    run_stage(main, key="opponent")
+    run_stage(main, key="opponent", flags=FLAGS)

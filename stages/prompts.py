@@ -20,9 +20,10 @@ from pydantic import Field
 from stages.core.section import Named, Section
 from stages.core.words import normalise
 from stages.errors import ParamsError
-from stages.runtime.files import empty_table, read_table, write_table
+from stages.runtime.files import empty_table, write_table
 from stages.runtime.main import run_stage
 from stages.runtime.params import load_params
+from stages.runtime.streams import reading, scan_table
 from stages.schema import PROMPT
 
 Quotas = dict[str, Annotated[int, Field(ge=0)]]
@@ -43,8 +44,8 @@ class Splits(NamedTuple):
     test: pl.DataFrame
 
 
-def run(sources: Mapping[str, pl.DataFrame], params: Params) -> Splits:
-    """Draw both sets.
+def run(sources: Mapping[str, pl.LazyFrame], params: Params) -> Splits:
+    """Draw both sets; what is read at a time grows with the quotas, not with the sources.
 
     Args:
         sources: PROMPT tables by source.
@@ -54,7 +55,7 @@ def run(sources: Mapping[str, pl.DataFrame], params: Params) -> Splits:
         ParamsError: a quota asks for more than there is.
     """
     rng = np.random.default_rng(params.seed)
-    pool = pl.concat([empty_table(PROMPT), *sources.values()]).sort("id")
+    pool = pl.concat([empty_table(PROMPT).lazy(), *sources.values()])
     taken: set[str] = set()
     test = _draw(pool, "test", params.test, taken, rng)
     dev = _draw(pool, "dev", params.dev, taken, rng)
@@ -65,53 +66,59 @@ def main() -> None:
     """Read the prompts of all sources, draw, write."""
     params = load_params("prompts", Params)
     names = load_params("sources", Named).names
-    splits = run({name: read_table(Path(f"data/extract/{name}.prompts.parquet"), PROMPT) for name in names}, params)
+    frames = {name: scan_table(Path(f"data/extract/{name}.prompts.parquet"), PROMPT) for name in names}
+    with reading("data/extract"):
+        splits = run(frames, params)
     for split, prompts in splits._asdict().items():
         write_table(Path(f"data/prompts/{split}.parquet"), prompts, PROMPT)
 
 
 def _draw(
-    pool: pl.DataFrame, split: str, quotas: Mapping[str, int], taken: set[str], rng: np.random.Generator
+    pool: pl.LazyFrame, split: str, quotas: Mapping[str, int], taken: set[str], rng: np.random.Generator
 ) -> pl.DataFrame:
     """Draw one split, group by group; `taken` holds the words of all that is drawn and grows."""
-    chosen: list[str] = []
+    drawn = [empty_table(PROMPT)]
     for group, n in sorted(quotas.items()):
-        offered = pool.filter(
-            pl.col("group") == group,
-            pl.col("split").is_null() | (pl.col("split") == split),
-            pl.col("over_18").is_null() | ~pl.col("over_18"),
-        )
-        ids = _different(_ordered(offered, rng), n, taken)
-        if len(ids) < n:
-            groups = ", ".join(pool["group"].unique().sort()) or "none"
+        offered = pool.filter(pl.col("group") == group, pl.col("over_18").is_null() | ~pl.col("over_18"))
+        own = offered.filter(pl.col("split") == split).collect(engine="streaming").sort("id")
+        chosen = _different(own[rng.permutation(own.height)], n, taken)
+        chosen.extend(_best(offered.filter(pl.col("split").is_null()), n - len(chosen), taken))
+        if len(chosen) < n:
+            groups = ", ".join(pool.select("group").unique().sort("group").collect()["group"]) or "none"
             raise ParamsError(
-                f"params.yaml: prompts.{split}.{group}: must be at most {len(ids)}, the different prompts that the "
+                f"params.yaml: prompts.{split}.{group}: must be at most {len(chosen)}, the different prompts that the "
                 f"sources offer for {split}, got {n}; lower it or add a source (groups with prompts: {groups})"
             )
-        chosen += ids
-    return pool.filter(pl.col("id").is_in(chosen)).with_columns(split=pl.lit(split)).sort("id")
+        drawn.append(chosen)
+    return pl.concat(drawn).with_columns(split=pl.lit(split)).sort("id")
 
 
-def _ordered(offered: pl.DataFrame, rng: np.random.Generator) -> pl.DataFrame:
-    """Prompts of this split in random order, then those of none by falling score."""
-    own = offered.filter(pl.col("split").is_not_null())
-    free = offered.filter(pl.col("split").is_null())
-    shuffled = own[rng.permutation(own.height)]
-    return pl.concat([shuffled, free.sort(["score", "id"], descending=[True, False], nulls_last=True)])
+def _best(free: pl.LazyFrame, n: int, taken: set[str]) -> pl.DataFrame:
+    """The first n different ones by falling score, ties by id; all where there are fewer."""
+    ordered = free.sort(["score", "id"], descending=[True, False], nulls_last=True)
+    n_read = 4 * n + 100
+    while True:
+        read = ordered.head(n_read).collect(engine="streaming")
+        seen = set(taken)
+        found = _different(read, n, seen)
+        if len(found) == n or len(read) < n_read:
+            taken |= seen
+            return found
+        n_read *= 4
 
 
-def _different(offered: pl.DataFrame, n: int, taken: set[str]) -> list[str]:
-    """Return the first n ids whose words are not taken yet, and take them."""
-    ids: list[str] = []
-    for row in offered.select("id", "messages").iter_rows(named=True):
-        if len(ids) == n:
+def _different(offered: pl.DataFrame, n: int, taken: set[str]) -> pl.DataFrame:
+    """Return the first n rows whose words are not taken yet, and take them."""
+    chosen: list[int] = []
+    for row, messages in enumerate(offered["messages"]):
+        if len(chosen) == n:
             break
-        text = "\n".join(message["content"] for message in row["messages"])
+        text = "\n".join(message["content"] for message in messages)
         words = normalise(text) or text  # of an emoji alone, the text itself
         if words not in taken:
             taken.add(words)
-            ids.append(row["id"])
-    return ids
+            chosen.append(row)
+    return offered[chosen]
 
 
 if __name__ == "__main__":

@@ -10,7 +10,8 @@ source of s5, so it asks for a prompt and a response and nothing else.
 """
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -21,12 +22,18 @@ from stages.core.draws import uniform_by_id
 from stages.core.rules import Rule, Rules, apply_rules, by_group, make_rules, named_groups, with_text
 from stages.core.section import Named, Section
 from stages.errors import InputError
-from stages.runtime.files import empty_table, read_table, write_json, write_table
+from stages.runtime.files import CACHE, empty_table, read_table, write_json, write_table
 from stages.runtime.main import run_stage
 from stages.runtime.params import load_params
+from stages.runtime.progress import bar
+from stages.runtime.shards import work_folder
+from stages.runtime.streams import batches, reading, scan_table
+from stages.runtime.table_parts import merge_parts, write_part
 from stages.schema import CANDIDATE, EXAMPLE, LEFT_OUT, QUALITY_DROPPED
 
-_BATCH_ROWS = 50_000  # rows whose texts are taken apart at a time
+_BATCH_ROWS = 10_000  # rows whose texts are taken apart at a time
+
+Counts = Counter[tuple[str, str, str | None]]  # source, group, rule
 
 
 class Params(Section):
@@ -42,31 +49,61 @@ class Params(Section):
 
 
 class Result(NamedTuple):
-    """What `run` gives; the tables are sorted by id."""
+    """What `run` gives."""
 
-    kept: pl.DataFrame  # EXAMPLE
-    unfiltered: pl.DataFrame  # EXAMPLE
-    dropped: pl.DataFrame  # QUALITY_DROPPED
+    kept: list[Path]  # parts of EXAMPLE, each sorted by id
+    dropped: list[Path]  # parts of QUALITY_DROPPED, each sorted by id
+    unfiltered: pl.DataFrame  # EXAMPLE, sorted by id
     metrics: dict[str, Any]
 
 
-def run(sources: Mapping[str, pl.DataFrame], params: Params) -> Result:
-    """Judge the candidates (CANDIDATE) of every source.
+def run(sources: Mapping[str, pl.LazyFrame], params: Params, folder: Path) -> Result:
+    """Judge the candidates (CANDIDATE) of every source, a batch at a time.
+
+    Args:
+        sources: tables by source, in any order of rows.
+        params: the rules, and how many rows skip them.
+        folder: where the parts are written.
 
     Raises:
         InputError: an id comes twice.
     """
-    rows = pl.concat([empty_table(CANDIDATE), *sources.values()])
-    if repeated := rows.filter(pl.col("id").is_duplicated())["id"].head(1).to_list():
-        raise InputError(f"{repeated[0]}: an id must be unique, got it twice; correct the dump, or a source's keys")
+    if repeated := repeated_id(sources.values()):
+        raise InputError(f"{repeated}: an id must be unique, got it twice; correct the dump, or a source's keys")
     rules = make_rules(params.rules)
-    judged = [judge(batch, rules, params) for batch in rows.iter_slices(_BATCH_ROWS)]
-    kept = pl.concat([empty_table(EXAMPLE), *(batch.kept for batch in judged)]).sort("id")
-    dropped = pl.concat([empty_table(QUALITY_DROPPED), *(batch.dropped for batch in judged)]).sort("id")
-    able = pl.concat([pl.Series("id", [], pl.String), *(batch.able for batch in judged)])
-    chosen = rows.filter(pl.col("id").is_in(sample_ids(able, params).implode()))
-    unfiltered = form_prompts(chosen, params).select(list(EXAMPLE)).sort("id")
-    return Result(kept, unfiltered, dropped, summarise(list(sources), rows, dropped, n_unfiltered=len(unfiltered)))
+    parts: dict[str, list[Path]] = {"kept": [], "dropped": []}
+    unfiltered = empty_table(EXAMPLE).with_columns(draw=pl.lit(None, pl.Float64()))
+    counts: Counts = Counter()
+    n_rows = pl.concat([empty_table(CANDIDATE).lazy(), *sources.values()]).select(pl.len()).collect().item()
+    with bar(desc="quality", total=n_rows, unit="row") as shown:
+        for source, frame in sources.items():
+            for batch in batches(frame, n_rows=_BATCH_ROWS):
+                judged = judge(batch, rules, params)
+                for name, rows in (("kept", judged.kept), ("dropped", judged.dropped)):
+                    if len(rows):
+                        parts[name].append(folder / f"{name}-{len(parts[name]):06d}.parquet")
+                        write_part(parts[name][-1], rows)
+                unfiltered = pl.concat([unfiltered, judged.able]).sort("draw", "id").head(params.n_unfiltered)
+                count(counts, source, batch, judged.dropped)
+                shown.update(len(batch))
+    metrics = summarise(list(sources), counts, n_unfiltered=len(unfiltered))
+    return Result(parts["kept"], parts["dropped"], unfiltered.select(list(EXAMPLE)).sort("id"), metrics)
+
+
+def repeated_id(frames: Collection[pl.LazyFrame]) -> str | None:
+    """An id that comes twice, or None. Holds 8 bytes a row: ids are told apart by hash, equal hashes by the ids."""
+    hashes = pl.concat(
+        [pl.Series(dtype=pl.UInt64), *(frame.select(pl.col("id").hash()).collect()["id"] for frame in frames)]
+    )
+    twice = hashes.sort()
+    twice = twice.filter(twice == twice.shift(1)).unique()
+    if twice.is_empty():
+        return None
+    suspect = [
+        frame.select("id").filter(pl.col("id").hash().is_in(twice.implode())).collect()["id"] for frame in frames
+    ]
+    ids = pl.concat(suspect)
+    return next(iter(ids.filter(ids.is_duplicated()).sort()), None)
 
 
 class Judged(NamedTuple):
@@ -74,15 +111,16 @@ class Judged(NamedTuple):
 
     kept: pl.DataFrame  # EXAMPLE
     dropped: pl.DataFrame  # QUALITY_DROPPED
-    able: pl.Series  # ids of the rows that have a prompt and a response
+    able: pl.DataFrame  # EXAMPLE and `draw`: the rows that have a prompt and a response
 
 
 def judge(batch: pl.DataFrame, rules: list[Rule], params: Params) -> Judged:
     """Form the prompts of a batch and apply the rules."""
     texts = with_text(form_prompts(batch, params))
     kept, dropped = apply_rules(texts, rules)
-    able = texts.filter(_has_text("prompt") & _has_text("response"))["id"]
-    return Judged(kept.select(list(EXAMPLE)), dropped.select(list(QUALITY_DROPPED)), able)
+    able = texts.filter(_has_text("prompt") & _has_text("response")).select(list(EXAMPLE))
+    draws = pl.Series("draw", uniform_by_id(able["id"], seed=params.seed, purpose="unfiltered"), pl.Float64())
+    return Judged(kept.select(list(EXAMPLE)), dropped.select(list(QUALITY_DROPPED)), able.with_columns(draws))
 
 
 def form_prompts(rows: pl.DataFrame, params: Params) -> pl.DataFrame:
@@ -102,32 +140,32 @@ def form_prompts(rows: pl.DataFrame, params: Params) -> pl.DataFrame:
     return rows.with_columns(messages=pl.when(chosen).then(formed).otherwise(pl.col("messages")))
 
 
-def sample_ids(ids: pl.Series, params: Params) -> pl.Series:
-    """Draw n_unfiltered of the ids, whatever their order; all where there are fewer."""
-    draws = uniform_by_id(ids, seed=params.seed, purpose="unfiltered")
-    return pl.DataFrame({"id": ids, "draw": draws}).sort("draw", "id").head(params.n_unfiltered)["id"]
+def count(counts: Counts, source: str, rows: pl.DataFrame, dropped: pl.DataFrame) -> None:
+    """Add a batch to the counts: rows in under None, dropped rows under their rule."""
+    for group, n in rows.group_by("group").len().rows():
+        counts[source, group, None] += n
+    for group, rule, n in dropped.group_by("group", "rule").len().rows():
+        counts[source, group, rule] += n
 
 
-def summarise(
-    sources: Sequence[str], rows: pl.DataFrame, dropped: pl.DataFrame, *, n_unfiltered: int
-) -> dict[str, Any]:
+def summarise(sources: Sequence[str], counts: Counts, *, n_unfiltered: int) -> dict[str, Any]:
     """Count rows in, kept and dropped by each rule, by source and by group within."""
-    n_in = rows.group_by("source", "group").len().sort("source", "group").rows()
-    by_rule = dropped.group_by("source", "group", "rule").len().sort("source", "group", _rank()).rows()
+    rank = {rule: i for i, rule in enumerate([None, *Rules.model_fields])}
     total: dict[str, dict[str, Any]] = {source: {**_counts(), "groups": {}} for source in sources}
-    for source, group, n in n_in:
-        total[source]["groups"][group] = _counts(n)
-        total[source]["n_in"] += n
-    for source, group, rule, n in by_rule:
-        for counts in (total[source], total[source]["groups"][group]):
-            counts["dropped"][rule] = counts["dropped"].get(rule, 0) + n
-    for counts in (part for source in total.values() for part in (source, *source["groups"].values())):
-        counts["n_kept"] = counts["n_in"] - sum(counts["dropped"].values())
-    return {"n_in": len(rows), "n_kept": len(rows) - len(dropped), "n_unfiltered": n_unfiltered, "sources": total}
+    for (source, group, rule), n in sorted(counts.items(), key=lambda item: (*item[0][:2], rank[item[0][2]])):
+        for part in (total[source], total[source]["groups"].setdefault(group, _counts())):
+            if rule is None:
+                part["n_in"] += n
+            else:
+                part["dropped"][rule] = part["dropped"].get(rule, 0) + n
+    for part in (part for source in total.values() for part in (source, *source["groups"].values())):
+        part["n_kept"] = part["n_in"] - sum(part["dropped"].values())
+    sums = {key: sum(source[key] for source in total.values()) for key in ("n_in", "n_kept")}
+    return {**sums, "n_unfiltered": n_unfiltered, "sources": total}
 
 
-def _counts(n_in: int = 0) -> dict[str, Any]:
-    return {"n_in": n_in, "n_kept": 0, "dropped": {}}
+def _counts() -> dict[str, Any]:
+    return {"n_in": 0, "n_kept": 0, "dropped": {}}
 
 
 def by_source(left_out: pl.DataFrame) -> dict[str, dict[str, int]]:
@@ -149,12 +187,6 @@ def warnings(metrics: Mapping[str, Any], *, warn_drop_share: float) -> list[str]
     ]
 
 
-def _rank() -> pl.Expr:
-    """The place of a row's rule in the order of the rules."""
-    rules = list(Rules.model_fields)
-    return pl.col("rule").replace_strict(rules, list(range(len(rules))))
-
-
 def _has_text(column: str) -> pl.Expr:
     return pl.col(column).fill_null("").str.strip_chars().str.len_chars() > 0
 
@@ -163,17 +195,21 @@ def main() -> None:
     """Judge all sources."""
     params = load_params("quality", Params)
     sources = load_params("sources", Named).names
-    result = run({source: read_table(Path(f"data/extract/{source}.parquet"), CANDIDATE) for source in sources}, params)
+    frames = {source: scan_table(Path(f"data/extract/{source}.parquet"), CANDIDATE) for source in sources}
     out = pl.concat(read_table(Path(f"data/extract/{source}.left_out.parquet"), LEFT_OUT) for source in sources)
-    for warning in warnings(result.metrics, warn_drop_share=params.warn_drop_share):
-        print(f"WARNING: {warning}", file=sys.stderr)
-    there = {group for source in result.metrics["sources"].values() for group in source["groups"]}
-    if absent := sorted((named_groups(params.rules) | set(params.title_share)) - there):
-        print(f"WARNING: no row is of these groups that section quality names: {', '.join(absent)}", file=sys.stderr)
     folder = Path("data/quality")
-    write_table(folder / "kept.parquet", result.kept, EXAMPLE)
+    with work_folder(CACHE / "quality") as work, reading("data/extract"):
+        result = run(frames, params, work)
+        for warning in warnings(result.metrics, warn_drop_share=params.warn_drop_share):
+            print(f"WARNING: {warning}", file=sys.stderr)
+        there = {group for source in result.metrics["sources"].values() for group in source["groups"]}
+        if absent := sorted((named_groups(params.rules) | set(params.title_share)) - there):
+            print(
+                f"WARNING: no row is of these groups that section quality names: {', '.join(absent)}", file=sys.stderr
+            )
+        merge_parts(result.kept, folder / "kept.parquet", EXAMPLE)
+        merge_parts(result.dropped, folder / "dropped.parquet", QUALITY_DROPPED)
     write_table(folder / "unfiltered.parquet", result.unfiltered, EXAMPLE)
-    write_table(folder / "dropped.parquet", result.dropped, QUALITY_DROPPED)
     write_json(Path("metrics/quality.json"), {**result.metrics, "left_out": by_source(out)})
 
 

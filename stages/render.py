@@ -9,13 +9,14 @@ responses and their EOT only (`loss_on`), a trimmed example has no EOT, and an e
 """
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import polars as pl
 
 from stages.core.chat import ChatFormat, Rendered, render_example
-from stages.core.preview import Piece, preview_page
+from stages.core.preview import Piece, Shown, preview_page
 from stages.errors import InputError
 from stages.runtime.files import read_table, write_json, write_table, write_text
 from stages.runtime.main import run_stage
@@ -42,7 +43,7 @@ def run(examples: pl.DataFrame, tokenizer: ChatTokenizer, params: Params, *, arm
     """Render every example. One whose prompt leaves no room for a response is left out, and counted.
 
     Raises:
-        InputError: an example ends without a supervised EOT and was not trimmed, or none is left.
+        InputError: an example has no token with loss, or no EOT with loss though it was not trimmed; or none is left.
     """
     assert tokenizer.eot_id is not None, "the tokenizer carries the chat format"
     rows, no_room = [], []
@@ -64,59 +65,81 @@ def run(examples: pl.DataFrame, tokenizer: ChatTokenizer, params: Params, *, arm
     frame = pl.DataFrame(rows, schema_overrides={"input_ids": pl.List(pl.Int32), "loss_mask": pl.List(pl.Int8)})
     frame = frame.with_columns(n_tokens=pl.col("input_ids").list.len())
     metrics = {**summarise(frame), "n_no_room": len(no_room), "no_room": no_room}
-    return Result(frame, metrics, preview_page(arm, _pieces(frame, tokenizer)))
+    return Result(frame, metrics, preview_page(arm, _table(metrics), _shown(frame, tokenizer)))
 
 
 def check_supervision(rendered: Rendered, example_id: str, *, eot_id: int) -> None:
-    """Refuse an example from which no end of turn would be learnt though nothing was trimmed.
+    """Refuse an example from which nothing would be learnt, or no end of turn though nothing was trimmed.
 
     Raises:
         InputError: naming the example.
     """
     supervised = [token for token, counts in zip(rendered.input_ids, rendered.loss_mask, strict=True) if counts]
+    if not supervised:
+        raise InputError(f"{example_id}: no token of it carries loss; the dialogue must hold a turn of the assistant")
     if eot_id not in supervised and not rendered.n_trimmed_tokens:
         raise InputError(f"{example_id}: no supervised end of turn; the dialogue must end with the assistant")
 
 
 def summarise(frame: pl.DataFrame) -> dict[str, Any]:
-    """Token statistics of an arm, in all and by group (the paper's Table 1)."""
+    """Token statistics of an arm (the paper's Table 1): in all, by source and by group."""
     return {
         "n": len(frame),
         "n_tokens": int(frame["n_tokens"].sum()),
         "n_supervised_tokens": int(frame["loss_mask"].list.sum().sum()),
         "n_trimmed": int((frame["n_trimmed_tokens"] > 0).sum()),
         "max_tokens": int(frame["n_tokens"].max() or 0),  # type: ignore[arg-type]
-        "groups": {
-            str(name): _group_statistics(group)
-            for (name,), group in sorted(frame.group_by("group"), key=lambda item: str(item[0]))
-        },
+        "sources": _statistics_by(frame, "source"),
+        "groups": _statistics_by(frame, "group"),
     }
 
 
-def _group_statistics(group: pl.DataFrame) -> dict[str, Any]:
-    n_response_tokens = group["n_response_tokens"]
+def _statistics_by(frame: pl.DataFrame, column: str) -> dict[str, dict[str, Any]]:
+    parts = sorted((str(name), part) for (name,), part in frame.group_by(column))
+    return {name: _statistics(part) for name, part in parts}
+
+
+def _statistics(part: pl.DataFrame) -> dict[str, Any]:
+    n_response_tokens = part["n_response_tokens"]
     return {
-        "n": len(group),
-        "mean_prompt_tokens": float((group["n_tokens"].cast(pl.Int64) - n_response_tokens).mean()),  # type: ignore[arg-type]
+        "n": len(part),
+        "mean_prompt_tokens": float((part["n_tokens"].cast(pl.Int64) - n_response_tokens).mean()),  # type: ignore[arg-type]
         "mean_response_tokens": float(n_response_tokens.mean()),  # type: ignore[arg-type]
-        "n_trimmed": int((group["n_trimmed_tokens"] > 0).sum()),
-        "n_trimmed_tokens": int(group["n_trimmed_tokens"].sum()),
+        "n_trimmed": int((part["n_trimmed_tokens"] > 0).sum()),
+        "n_trimmed_tokens": int(part["n_trimmed_tokens"].sum()),
     }
 
 
-def _pieces(frame: pl.DataFrame, tokenizer: ChatTokenizer) -> dict[str, list[Piece]]:
-    """The first examples of each group, cut where the loss mask changes; EOT is shown by its text."""
-    shown: dict[str, list[Piece]] = {}
+def _table(metrics: dict[str, Any]) -> list[list[str]]:
+    """The statistics by group as rows of text."""
+    rows = [["group", "examples", "prompt tokens, mean", "response tokens, mean", "trimmed", "tokens trimmed"]]
+    for name, part in metrics["groups"].items():
+        means = (f"{part[key]:,.0f}" for key in ("mean_prompt_tokens", "mean_response_tokens"))
+        rows.append([name, f"{part['n']:,}", *means, f"{part['n_trimmed']:,}", f"{part['n_trimmed_tokens']:,}"])
+    return rows
+
+
+def _shown(frame: pl.DataFrame, tokenizer: ChatTokenizer) -> Iterator[Shown]:
+    """The first examples of each group."""
     for row in frame.group_by("group", maintain_order=True).head(N_PREVIEW).sort("group", "id").iter_rows(named=True):
-        pieces = []
-        start = 0
-        ids, mask = row["input_ids"], row["loss_mask"]
-        for end in range(1, len(ids) + 1):
-            if end == len(ids) or mask[end] != mask[start] or ids[end - 1] == tokenizer.eot_id:
-                pieces.append(Piece(tokenizer.show(ids[start:end]), supervised=bool(mask[start])))
-                start = end
-        shown[f"{row['group']} · {row['id']}"] = pieces
-    return shown
+        note = f"{row['group']}, {row['n_tokens']:,} tokens, {sum(row['loss_mask']):,} with loss"
+        if row["n_trimmed_tokens"]:
+            note += f", {row['n_trimmed_tokens']:,} trimmed and so no end of turn"
+        yield Shown(row["id"], note, _pieces(row["input_ids"], row["loss_mask"], tokenizer))
+
+
+def _pieces(ids: list[int], mask: list[int], tokenizer: ChatTokenizer) -> list[Piece]:
+    """Cut an example where the loss begins or ends, and around each special token."""
+    special = {tokenizer.eot_id, *tokenizer.prefix_ids}
+    pieces = []
+    start = 0
+    for end in range(1, len(ids) + 1):
+        if end == len(ids) or mask[end] != mask[start] or {ids[end], ids[end - 1]} & special:
+            is_special = ids[start] in special
+            text = tokenizer.show(ids[start:end]) if is_special else tokenizer.decode(ids[start:end])
+            pieces.append(Piece(text, bool(mask[start]), is_special, ends_turn=ids[start] == tokenizer.eot_id))
+            start = end
+    return pieces
 
 
 def main(arm: str) -> None:

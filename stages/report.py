@@ -24,10 +24,22 @@ from markupsafe import Markup
 from pydantic import Field
 
 from stages.core import figures, paper
+from stages.core.agreement_tables import AGREEMENT, AGREEMENT_GROUPS
 from stages.core.answers import cards
 from stages.core.funnel import flows, measures, reasons, table_1
 from stages.core.headline import THIN, Cast, bounds, headline, percent
-from stages.core.score_tables import ACCURACY, AGREEMENT, CHECKPOINTS, DIFFERENCE, GRADES, PAIRWISE
+from stages.core.score_tables import (
+    ACCURACY,
+    BRADLEY_TERRY,
+    CHECKPOINTS,
+    DIFFERENCE,
+    GRADES,
+    PAIRWISE,
+    POSITION,
+    POWER,
+    SHARES,
+    WIN_RATE,
+)
 from stages.core.section import Named, Section
 from stages.errors import InputError, ParamsError
 from stages.runtime.files import first_line, read_json, read_table, write_csv, write_text
@@ -47,9 +59,14 @@ SCORES = {
     "pairwise": PAIRWISE,
     "accuracy": ACCURACY,
     "difference": DIFFERENCE,
+    "win_rate": WIN_RATE,
+    "bradley_terry": BRADLEY_TERRY,
+    "position": POSITION,
     "agreement": AGREEMENT,
+    "agreement_groups": AGREEMENT_GROUPS,
     "checkpoints": CHECKPOINTS,
     "grades": GRADES,
+    "shares": SHARES,
 }
 
 
@@ -169,8 +186,12 @@ def _results(inputs: Inputs, cast: Cast) -> dict[str, Any]:
         "differences": figures.differences(scores["difference"], cast),
         "pairwise": list(figures.pairwise(scores["pairwise"], cast, counts=inputs.summary["pairwise"])),
         "paper_pairwise": list(figures.paper_pairwise()),
-        "agreement": list(scores["agreement"].iter_rows(named=True)),
-        "grades": list(figures.grades(scores["grades"], cast)),
+        "win_rates": list(figures.win_rates(scores["win_rate"], cast)),
+        "strengths": list(figures.strengths(scores["bradley_terry"], cast)),
+        "position": list(scores["position"].iter_rows(named=True)),
+        "power": POWER,
+        "agreement": list(figures.agreement(scores["agreement_groups"], scores["agreement"])),
+        "grades": list(figures.grades(scores["grades"], scores["shares"], cast)),
     }
 
 

@@ -8,15 +8,15 @@ LIMA s4.1: nucleus 0.9, temperature 0.7, repetition penalty 1.2, at most 2,048 t
 
 from pathlib import Path
 
-from stages.core.sampling import Decoding
-from stages.runtime.answering import answer_prompts, load_answering
+from stages.runtime.answering import Answerer, answer_prompts
+from stages.runtime.asking import Answering, ask_checkpoint
 from stages.runtime.files import read_table, write_table
 from stages.runtime.main import run_stage
 from stages.runtime.params import load_params
 from stages.schema import PROMPT, RESPONSE
 
 
-class Params(Decoding):
+class Params(Answering):
     """Section `respond`."""
 
 
@@ -24,8 +24,12 @@ def main(arm: str) -> None:
     """Answer for one arm."""
     params = load_params("respond", Params)
     prompts = read_table(Path("data/prompts/test.parquet"), PROMPT)
-    loaded = load_answering(Path(f"models/selected/{arm}"))
-    responses = answer_prompts(loaded, prompts, params, responder=arm)
+    folder = Path(f"models/selected/{arm}")
+    if params.endpoint:
+        responses = ask_checkpoint(params.endpoint, folder, prompts, params, responder=arm)
+    else:
+        answerer = Answerer(folder, precision=params.precision)
+        responses = answer_prompts(answerer, prompts, params, responder=arm)
     write_table(Path(f"data/respond/{arm}.parquet"), responses, RESPONSE)
 
 

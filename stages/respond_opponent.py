@@ -1,33 +1,56 @@
 """respond_opponent: get an opponent's answers to the test prompts.
 
-Reads opponents.<name>.path (a model folder or a file of responses) and data/prompts/test.parquet (PROMPT).
+Reads data/prompts/test.parquet (PROMPT) and opponents.<name>.path: a model folder that answers here (`model`), or goes
+on from in-context examples (`in_context`); the system message for an endpoint (`endpoint`); or the file of an arm's or
+anyone's responses (`responses`).
 Writes data/respond_opponent/<name>.parquet (RESPONSE).
 
-LIMA s4.1 takes one answer a prompt from each of its baselines. *Ours*: an untuned base is prompted in plain text.
+LIMA s4.1 takes one answer a prompt from each of its baselines. *Ours*: an untuned base is prompted in plain text, and
+`in_context` is the baseline that needs no tuning (stages/core/in_context.py).
 """
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import polars as pl
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
-from stages.core.sampling import Decoding
+from stages.core.in_context import STOP, in_context_text
 from stages.core.section import Section
 from stages.errors import InputError
-from stages.runtime.answering import answer_prompts, load_answering
-from stages.runtime.files import first_line, read_table, write_table
+from stages.runtime.answering import Answerer, Form, answer_prompts
+from stages.runtime.asking import Answering, Generator, ask_prompts
+from stages.runtime.files import first_line, read_table, read_text, write_table
 from stages.runtime.main import run_stage
 from stages.runtime.params import load_params
 from stages.schema import PROMPT, RESPONSE
 
+TEMPLATES = Path("stages/templates")
+
 
 class Params(Section):
-    """Section `opponents.<name>`."""
+    """Section `opponents.<name>`; the keys of an endpoint beside these are those of Generator."""
 
-    kind: Literal["model", "responses"]
-    path: str = Field(min_length=1)  # a model folder, or a file of responses
+    model_config = ConfigDict(extra="allow")
+
+    kind: Literal["model", "in_context", "responses", "endpoint"]
+    path: str = Field(min_length=1)  # a model folder, a file of responses, or a system message
+
+
+class Local(Section):
+    """An opponent whose answers lie in files, or are made here."""
+
+    kind: Literal["model", "in_context", "responses"]
+    path: str
+
+
+class Remote(Generator):
+    """An opponent that is asked."""
+
+    kind: Literal["endpoint"]
+    path: str
 
 
 def from_file(path: Path, prompts: pl.DataFrame, *, opponent: str) -> pl.DataFrame:
@@ -110,13 +133,23 @@ def _answer(row: Any, where: str) -> tuple[str, str]:  # noqa: ANN401 - JSON
 
 def main(opponent: str) -> None:
     """Answer for one opponent."""
-    params = load_params(f"opponents.{opponent}", Params)
+    kind = load_params(f"opponents.{opponent}", Params).kind
+    decoding = load_params("respond", Answering)  # as the arms answer; who serves those is no matter here
     prompts = read_table(Path("data/prompts/test.parquet"), PROMPT)
-    path = Path(params.path).expanduser()
-    if params.kind == "model":
-        responses = answer_prompts(load_answering(path), prompts, load_params("respond", Decoding), responder=opponent)
+    if kind == "endpoint":
+        remote = load_params(f"opponents.{opponent}", Remote)
+        system = read_text(Path(remote.path).expanduser()).strip()
+        responses = ask_prompts(remote, prompts, decoding, responder=opponent, system=system)
     else:
-        responses = from_file(path, prompts, opponent=opponent)
+        path = Path(load_params(f"opponents.{opponent}", Local).path).expanduser()
+        if kind == "responses":
+            responses = from_file(path, prompts, opponent=opponent)
+        else:
+            answerer = Answerer(path, precision=decoding.precision)
+            form = None
+            if kind == "in_context":
+                form = Form(partial(in_context_text, template=read_text(TEMPLATES / "in_context.txt")), STOP)
+            responses = answer_prompts(answerer, prompts, decoding, responder=opponent, form=form)
     write_table(Path(f"data/respond_opponent/{opponent}.parquet"), responses, RESPONSE)
 
 

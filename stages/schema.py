@@ -92,7 +92,8 @@ RENDERED: dict[str, pl.DataType] = {
     "n_trimmed_tokens": pl.Int32(),
 }
 
-# One answer. finish_reason: eot, eos, length, or given (the answer came from a file).
+# One answer. finish_reason: eot (of an endpoint: its turn ended), eos, length, stop (in-context examples: the form was
+# closed), refused (a filter of the endpoint held it back), or given (the answer came from a file).
 RESPONSE: dict[str, pl.DataType] = {
     "prompt_id": pl.String(),
     "responder": pl.String(),  # arm or opponent
@@ -108,6 +109,17 @@ EPOCH_RESPONSE: dict[str, pl.DataType] = {"epoch": pl.Int32(), **RESPONSE}
 # Perplexity of one candidate epoch on examples of the arm's own groups that were not trained on.
 PERPLEXITY: dict[str, pl.DataType] = {"epoch": pl.Int32(), "perplexity": pl.Float64(), "n_tokens": pl.Int64()}
 
+# What a model's judgement rests on; all null for an annotator that is no model.
+RECEIPT: dict[str, pl.DataType] = {
+    "reply": pl.String(),  # as it came; of a request without an answer, the endpoint's message
+    "model": pl.String(),  # as the endpoint names itself
+    "finish_reason": pl.String(),  # stop, length, content_filter, ..., as the endpoint says it
+    "n_prompt_tokens": pl.Int64(),  # as the endpoint counts
+    "n_reply_tokens": pl.Int64(),
+    "cost": pl.Float64(),  # dollars for these tokens at the annotator's prices; null: no price, or not counted
+    "request": pl.String(),  # hash of the exact request, the key of .cache/replies.sqlite
+}
+
 # One presentation of a pair to an annotator. `preference` is about contestants, not about positions:
 # "a" is the judged arm, "b" the opponent, whatever the order they were shown in. Null when unscored.
 VERDICT: dict[str, pl.DataType] = {
@@ -119,8 +131,7 @@ VERDICT: dict[str, pl.DataType] = {
     "order": pl.String(),  # "ab" or "ba": who was shown first
     "preference": pl.String(),  # a, b, tie
     "unscored_reason": pl.String(),
-    "reply": pl.String(),
-    "model": pl.String(),  # as the endpoint names itself
+    **RECEIPT,
 }
 
 # One absolute judgement. helpfulness in 1..6; outcome: Fail, Pass, Excellent; safe: for safety prompts.
@@ -133,9 +144,19 @@ GRADE: dict[str, pl.DataType] = {
     "outcome": pl.String(),
     "safe": pl.Boolean(),
     "unscored_reason": pl.String(),
-    "reply": pl.String(),
-    "model": pl.String(),
+    **RECEIPT,
 }
 
 # A grade of one candidate epoch's answer.
 EPOCH_GRADE: dict[str, pl.DataType] = {"epoch": pl.Int32(), **GRADE}
+
+# How one candidate epoch stands by what chooses: grade, pairs or perplexity (stages/core/checkpoints.py).
+STANDING: dict[str, pl.DataType] = {
+    "epoch": pl.Int32(),
+    "by": pl.String(),
+    "n": pl.Int64(),  # dev prompts that it is over; null for perplexity
+    "quality": pl.Float64(),  # mean helpfulness, Bradley-Terry strength in nats, or minus the perplexity
+    "behind": pl.Float64(),  # the best epoch's quality minus this one's
+    "error": pl.Float64(),  # one standard error of `behind`
+    "taken": pl.Boolean(),  # the earliest that lies behind by no more than its error
+}

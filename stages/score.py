@@ -3,19 +3,20 @@
 Reads data/prompts/{test,dev}.parquet (schema.PROMPT); of every arm data/respond/, data/generate/ (and .perplexity),
 data/select_checkpoint/ and data/grade/<arm>.parquet; of every opponent data/respond_opponent/ and
 data/judge/<opponent>.parquet; data/annotations/*.jsonl.
-Writes metrics/score.json and metrics/score/{pairwise,accuracy,difference,agreement,checkpoints,grades}.csv. In each, n
-is what the rate or mean beside it is over; a number that does not exist is an empty cell, and a rate of nothing has no
-row.
+Writes metrics/score.json and metrics/score/*.csv, one for each field of Tables. In each, n is what the rate or mean
+beside it is over; a number that does not exist is an empty cell, and a rate of nothing has no row.
 
-LIMA s4.2 (win, tie, lose), s4.3 (tie-discounted agreement), s5 (mean grades), Appendix B (checkpoints). Ours: both
-orders (stages/core/preferences.py), intervals over prompts (stages/core/intervals.py), kappa and tie rates beside
-agreement, and checkable answers. Verdicts that failed are out of every rate and counted; above
+LIMA s4.2 (win, tie, lose), s4.3 (tie-discounted agreement, Fail, Pass, Excellent, safety), s5 (mean grades), Appendix B
+(checkpoints). Ours: both orders (stages/core/preferences.py), intervals over prompts (stages/core/intervals.py), kappa,
+alpha and tie rates beside agreement, the smallest difference that so many prompts can show, rates at equal lengths
+(stages/core/length_control.py), the lean to the answer shown first (position.py), strengths of all contestants
+(bradley_terry.py), and checkable answers. Verdicts that failed are out of every rate and counted; above
 score.max_unscored_share of those an annotator could have given, the run fails; the stage that judged is then forced
 to ask again, for DVC sees no change. `no_reference` is no failure: the
 annotator does not apply to that prompt.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -23,28 +24,35 @@ import polars as pl
 from pydantic import Field
 
 from stages.core.accuracy import measure_answers
+from stages.core.agreement_tables import agreement_groups_table, agreement_table
 from stages.core.intervals import Intervals
 from stages.core.judging import NO_REFERENCE, Answer, Prompt
-from stages.core.people import current
+from stages.core.paper_tables import paper_agreement_table, paper_preferences_table, paper_shares_table
+from stages.core.people import PEOPLE, current, group_of
 from stages.core.preferences import ITEM, resolve
 from stages.core.presentations import Key, answers_by_key, prompts_by_id
 from stages.core.score_tables import (
     Curve,
     accuracy_table,
-    agreement_table,
+    bradley_terry_table,
     checkpoints_table,
     difference_table,
     grades_table,
     groups,
+    lengths_table,
     pairwise_table,
+    position_table,
+    shares_table,
+    win_rate_table,
 )
 from stages.core.section import Named, Section
+from stages.core.spending import spending
 from stages.errors import InputError, JudgeError, ParamsError
 from stages.runtime.files import read_table, write_csv, write_json
 from stages.runtime.main import run_stage
 from stages.runtime.params import load_params
 from stages.runtime.people import read_people
-from stages.schema import EPOCH_GRADE, EPOCH_RESPONSE, GRADE, PERPLEXITY, PROMPT, RESPONSE, VERDICT
+from stages.schema import EPOCH_GRADE, EPOCH_RESPONSE, GRADE, PERPLEXITY, PROMPT, RESPONSE, STANDING, VERDICT
 
 
 class Params(Section):
@@ -71,6 +79,7 @@ class Frames(NamedTuple):
     generated: Mapping[str, pl.DataFrame]
     perplexity: Mapping[str, pl.DataFrame]
     epoch_grades: Mapping[str, pl.DataFrame]
+    standings: Mapping[str, pl.DataFrame]
     responses: Mapping[str, pl.DataFrame]
     grades: Mapping[str, pl.DataFrame]
     opponent_responses: Mapping[str, pl.DataFrame]
@@ -82,11 +91,20 @@ class Tables(NamedTuple):
     """What is written: one csv each, named by its field, and the summary of them."""
 
     pairwise: pl.DataFrame
+    win_rate: pl.DataFrame
+    bradley_terry: pl.DataFrame
+    position: pl.DataFrame
     accuracy: pl.DataFrame
     difference: pl.DataFrame
     agreement: pl.DataFrame
+    agreement_groups: pl.DataFrame
     checkpoints: pl.DataFrame
     grades: pl.DataFrame
+    shares: pl.DataFrame
+    lengths: pl.DataFrame
+    paper_preferences: pl.DataFrame
+    paper_shares: pl.DataFrame
+    paper_agreement: pl.DataFrame
     summary: dict[str, Any]
 
 
@@ -104,16 +122,31 @@ def run(frames: Frames, params: Params, *, arm: str) -> Tables:
     opponents = list(frames.opponent_responses)
     measured = {name: measure_answers(given, prompts) for name, given in answers.items()}
     people = current(frames.people, answers, arm=arm, opponents=opponents)
-    pairs = _pairs(frames.verdicts, people.verdicts, arm=arm)
+    verdicts = pl.concat([pl.DataFrame(schema=VERDICT), *frames.verdicts.values()])
+    pairs = _pairs(verdicts, people.verdicts, arm=arm)
+    malicious = set(frames.test.filter("malicious")["id"])
     tables = {
         "pairwise": pairwise_table(pairs, intervals),
+        "win_rate": win_rate_table(pairs, answers, intervals),
+        "bradley_terry": bradley_terry_table(pairs, anchor=arm, intervals=intervals),
+        "position": position_table(verdicts, intervals),
         "accuracy": accuracy_table(measured, intervals),
         "difference": difference_table(measured, a=arm, opponents=opponents, intervals=intervals),
         "agreement": agreement_table(pairs, intervals),
+        "agreement_groups": agreement_groups_table(pairs, _kinds(pairs, people.verdicts), intervals),
         "checkpoints": checkpoints_table(_curves(frames), intervals),
         "grades": grades_table(frames.grades, intervals),
+        "shares": shares_table(frames.grades, malicious, intervals),
+        "lengths": lengths_table(answers),
     }
-    return Tables(**tables, summary=_summary(tables, pairs, frames.grades) | {"annotations": people.counts})
+    beside = {
+        "paper_preferences": paper_preferences_table(tables["pairwise"], arm=arm),
+        "paper_shares": paper_shares_table(tables["shares"]),
+        "paper_agreement": paper_agreement_table(tables["agreement_groups"]),
+    }
+    spent = spending([verdicts, *frames.grades.values(), *frames.epoch_grades.values()])
+    summary = _summary(tables, pairs, frames.grades) | {"annotations": people.counts}
+    return Tables(**tables, **beside, summary=summary | ({"spent": spent} if spent else {}))
 
 
 def _answers(frames: Frames, prompts: Mapping[str, Prompt]) -> dict[str, dict[Key, Answer]]:
@@ -132,9 +165,9 @@ def _answers(frames: Frames, prompts: Mapping[str, Prompt]) -> dict[str, dict[Ke
     return answers
 
 
-def _pairs(verdicts: Mapping[str, pl.DataFrame], people: pl.DataFrame, *, arm: str) -> pl.DataFrame:
+def _pairs(verdicts: pl.DataFrame, people: pl.DataFrame, *, arm: str) -> pl.DataFrame:
     """Every annotator's pairs (stages/core/preferences.py), models' and people's."""
-    machine = resolve(pl.concat([pl.DataFrame(schema=VERDICT), *verdicts.values()]))
+    machine = resolve(verdicts)
     others = machine.filter(pl.col("a") != arm)
     if not others.is_empty():
         raise InputError(f"data/judge: must judge {arm!r}, got verdicts about {others['a'][0]!r}; run `judge` again")
@@ -147,6 +180,13 @@ def _pairs(verdicts: Mapping[str, pl.DataFrame], people: pl.DataFrame, *, arm: s
     return pl.concat([machine, resolve(people)]).sort(*ITEM, "annotator")
 
 
+def _kinds(pairs: pl.DataFrame, people: pl.DataFrame) -> dict[str, str]:
+    """The kind of each annotator: people by what their name says (crowd_3, author_1), a machine by itself."""
+    persons = set(people["annotator"])
+    names = pairs["annotator"].unique().sort()
+    return {name: (group_of(name) or PEOPLE) if name in persons else name for name in names}
+
+
 def _curves(frames: Frames) -> dict[str, Curve]:
     prompts = prompts_by_id(frames.dev)
     curves = {}
@@ -157,7 +197,7 @@ def _curves(frames: Frames) -> dict[str, Curve]:
             right = measure_answers(answers, prompts)["exact"].to_list()
             exact[epoch] = sum(right) / len(right) if right else None
         perplexity = dict(frames.perplexity[arm].select("epoch", "perplexity").iter_rows())
-        curves[arm] = Curve(grades, exact, perplexity)
+        curves[arm] = Curve(frames.standings[arm], grades, exact, perplexity)
     return curves
 
 
@@ -190,8 +230,12 @@ def _summary(
     return {
         "accuracy": _accuracy(tables["accuracy"]),
         "difference": _difference(tables["difference"]),
-        "pairwise": _pairwise(tables["pairwise"], pairs),
-        "grade": _grade(tables["grades"], grades),
+        "pairwise": _pairwise(tables["pairwise"], tables["win_rate"], pairs),
+        "position": {
+            row["annotator"]: {k: row[k] for k in ("n", "bias", "p_value")} for row in _rows(tables["position"])
+        },
+        "agreement": _agreement(tables["agreement_groups"]),
+        "grade": _grade(tables["grades"], tables["shares"], grades),
         "selected_epoch": dict(checkpoints.select("arm", "epoch").iter_rows()),
     }
 
@@ -211,7 +255,21 @@ def _difference(table: pl.DataFrame) -> dict[str, Any]:
     return found
 
 
-def _pairwise(table: pl.DataFrame, pairs: pl.DataFrame) -> dict[str, Any]:
+def _rows(table: pl.DataFrame) -> Iterator[dict[str, Any]]:
+    return table.iter_rows(named=True)
+
+
+def _agreement(table: pl.DataFrame) -> dict[str, Any]:
+    """By kind and kind of annotators; what does not exist is absent."""
+    keys = ("n", "agreement", "kappa", "alpha")
+    found: dict[str, Any] = {}
+    for row in _rows(table):
+        numbers = {key: row[key] for key in keys if row[key] is not None}
+        found.setdefault(row["group_a"], {})[row["group_b"]] = numbers
+    return found
+
+
+def _pairwise(table: pl.DataFrame, win_rate: pl.DataFrame, pairs: pl.DataFrame) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for (opponent, annotator), some in groups(pairs, "b", "annotator"):
         n = {state: int((some["outcome"] == state).sum()) for state in ("unscored", "not_applicable")}
@@ -219,10 +277,13 @@ def _pairwise(table: pl.DataFrame, pairs: pl.DataFrame) -> dict[str, Any]:
         found.setdefault(opponent, {})[annotator] = counts
     for row in table.iter_rows(named=True):
         found[row["opponent"]][row["annotator"]][row["outcome"]] = row["rate"]
+    for row in _rows(win_rate):
+        keys = ("win_rate", "minimum_detectable", "length_controlled")
+        found[row["opponent"]][row["annotator"]] |= {key: row[key] for key in keys if row[key] is not None}
     return found
 
 
-def _grade(table: pl.DataFrame, grades: Mapping[str, pl.DataFrame]) -> dict[str, Any]:
+def _grade(table: pl.DataFrame, shares: pl.DataFrame, grades: Mapping[str, pl.DataFrame]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for arm, given in grades.items():
         for (annotator,), some in groups(given, "annotator"):
@@ -231,6 +292,8 @@ def _grade(table: pl.DataFrame, grades: Mapping[str, pl.DataFrame]) -> dict[str,
             found.setdefault(arm, {})[annotator] = counts
     for row in table.iter_rows(named=True):
         found[row["responder"]][row["annotator"]]["mean_helpfulness"] = row["mean_helpfulness"]
+    for row in _rows(shares):
+        found[row["responder"]][row["annotator"]].setdefault("share", {})[row["share"]] = row["rate"]
     return found
 
 
@@ -262,6 +325,7 @@ def _read(arms: Sequence[str], opponents: Sequence[str]) -> Frames:
         generated=tables("generate", arms, EPOCH_RESPONSE),
         perplexity=tables("generate", arms, PERPLEXITY, ".perplexity"),
         epoch_grades=tables("select_checkpoint", arms, EPOCH_GRADE),
+        standings=tables("select_checkpoint", arms, STANDING, suffix=".standing"),
         responses=tables("respond", arms, RESPONSE),
         grades=tables("grade", arms, GRADE),
         opponent_responses=tables("respond_opponent", opponents, RESPONSE),

@@ -14,7 +14,7 @@ PARAMS: dict[str, Any] = {
     "arms": {"curated": {}, "bulk": {}},
     "opponents": {"base": {}, "bulk": {}},
     "annotators": {"reference": {"kind": "reference"}, "length": {"kind": "length"}},
-    "select_checkpoint": {"annotator": "reference"},
+    "select_checkpoint": {"by": "grade", "annotator": "reference"},
     "judge": {"arm": "curated", "annotators": ["reference", "length"]},
     "grade": {"annotators": ["reference"]},
     "score": {"seed": 0, "n_bootstrap": 300, "confidence": 0.95, "max_unscored_share": 0.2},

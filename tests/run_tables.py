@@ -125,6 +125,41 @@ SCORES: dict[str, list[str]] = {
         "bulk,length,win,300,0.22,0.18,0.27", "bulk,length,tie,300,0.5,0.44,0.56",
         "bulk,length,lose,300,0.28,0.23,0.33", "bulk,length,inconsistent,300,0.0,0.0,0.01",
     ],
+    "win_rate": [
+        "opponent,annotator,n,n_prompts,win_rate,low,high,minimum_detectable,length_controlled,length_controlled_low,"
+        "length_controlled_high,chars,opponent_chars",
+        "base,reference,270,270,0.92,0.9,0.94,0.072,0.9,0.87,0.93,33.5,161.2",
+        "bulk,reference,270,270,0.61,0.58,0.65,0.053,0.58,0.54,0.62,33.5,38.7",
+        "base,length,300,300,0.11,0.08,0.14,0.078,,,,33.5,161.2",
+    ],
+    "bradley_terry": [
+        "annotator,responder,n,strength,low,high",
+        "reference,curated,540,0.0,0.0,0.0", "reference,bulk,270,-0.54,-0.78,-0.31",
+        "reference,base,270,-2.28,-2.67,-1.89",
+    ],
+    "position": [
+        "annotator,n,bias,low,high,n_first,n_second,p_value",
+        "reference,540,0.0,-0.01,0.01,0,0,1.0", "length,600,0.25,0.2,0.3,90,10,0.000001",
+    ],
+    "shares": [
+        "responder,annotator,share,n,rate,low,high",
+        "curated,reference,Fail,270,0.14,0.1,0.19", "curated,reference,Pass,270,0.03,0.01,0.06",
+        "curated,reference,Excellent,270,0.83,0.78,0.87", "bulk,reference,safe,30,0.8,0.63,0.9",
+        "bulk,reference,\"safe, malicious\",10,0.6,0.31,0.83",
+    ],
+    "paper_preferences": [
+        "source,annotator,opponent,outcome,rate",
+        "curated,reference,bulk,win,0.31", "curated,reference,bulk,tie,0.61", "curated,reference,bulk,lose,0.08",
+        "LIMA 65B,people,Bard,win,0.33", "LIMA 65B,people,Bard,tie,0.25", "LIMA 65B,people,Bard,lose,0.42",
+    ],
+    "paper_shares": [
+        "source,annotator,share,rate,low,high",
+        "curated,reference,Excellent,0.83,0.78,0.87", "LIMA 65B,the paper,Excellent,0.5,,",
+    ],
+    "paper_agreement": [
+        "source,annotators,agreement,low,high",
+        "this run,length – reference,0.64,0.6,0.68", "LIMA 65B,crowd – author,0.81,,",
+    ],
     "accuracy": [
         "responder,measure,n,rate,low,high",
         "curated,exact,300,0.8367,0.79,0.88", "curated,contains,300,0.85,0.81,0.89",
@@ -138,8 +173,14 @@ SCORES: dict[str, list[str]] = {
         "curated,bulk,finished,300,0.01,-0.02,0.04",
     ],
     "agreement": [
-        "annotator_a,annotator_b,n,agreement,low,high,kappa,tie_rate_a,tie_rate_b",
-        "reference,length,270,0.64,0.6,0.68,0.31,0.4,0.1",
+        "annotator_a,annotator_b,n,n_prompts,agreement,low,high,kappa,kappa_low,kappa_high,alpha,alpha_low,alpha_high,"
+        "exact,decided,tie_rate_a,tie_rate_b",
+        "reference,length,270,270,0.64,0.6,0.68,0.31,0.2,0.4,0.25,0.1,0.3,0.5,0.7,0.4,0.1",
+    ],
+    "agreement_groups": [
+        "group_a,group_b,n,n_prompts,agreement,low,high,kappa,kappa_low,kappa_high,alpha,alpha_low,alpha_high,"
+        "exact,decided,tie_rate_a,tie_rate_b",
+        "length,reference,270,270,0.64,0.6,0.68,0.31,0.2,0.4,0.25,0.1,0.3,0.5,0.7,0.1,0.4",
     ],
     "checkpoints": [
         "arm,epoch,n,mean_helpfulness,low,high,exact_rate,perplexity,selected",

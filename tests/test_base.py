@@ -6,6 +6,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from stages.base import blocks, learning_rate, main, train_tokenizer
 from stages.errors import InputError, ParamsError
+from tests.hub_server import REVISION, hub_with
 from tests.tiny import make_base, write_params
 
 PRETRAIN = {
@@ -100,7 +101,7 @@ def test_a_folder_without_safetensors_leaves_nothing_behind(project, tmp_path):
     source = make_base(tmp_path / "mine")
     (source / "model.safetensors").unlink()
     folder = project(model=str(source))
-    with pytest.raises(InputError, match=r"no \*\.safetensors"):
+    with pytest.raises(InputError, match=r"no model\.safetensors in it, no weights"):
         main()
     assert not (folder / "models/base").exists()
     assert not (folder / "models/.base.partial").exists()
@@ -119,10 +120,55 @@ def test_a_hub_id_needs_a_commit(project, revision):
         main()
 
 
-def test_a_hub_that_cannot_be_reached_is_one_sentence(project, monkeypatch):
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    project(model="org/name", revision="0" * 40)
-    with pytest.raises(InputError, match="org/name: cannot be fetched"):
+def test_a_model_of_the_hub_is_copied_without_what_points_to_its_code(project, tmp_path, monkeypatch):
+    source = make_base(tmp_path / "mine")
+    config = json.loads((source / "config.json").read_text())
+    (source / "config.json").write_text(json.dumps({**config, "auto_map": {"AutoConfig": "evil.Config"}}))
+    (source / "evil.py").write_text("raise SystemExit")
+    monkeypatch.setattr("stages.runtime.files.CACHE", tmp_path / ".cache")
+    folder = project(model="org/name", revision=REVISION)
+    with hub_with(source) as hub:
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", hub.server.url)
+        main()
+        n_asked = len(hub.asked())
+        main()
+        assert len(hub.asked()) == n_asked
+    copied = {path.name: path.read_bytes() for path in (folder / "models/base").iterdir()}
+    assert json.loads(copied.pop("config.json")) == config
+    assert copied == {name: (source / name).read_bytes() for name in copied}
+    assert {"model.safetensors", "tokenizer.json"} <= set(copied)
+    assert "evil.py" not in copied
+
+
+def test_files_of_the_users_folder_are_not_shared_by_links(project, tmp_path):
+    source = make_base(tmp_path / "mine")
+    folder = project(model=str(source))
+    main()
+    assert not (folder / "models/base/model.safetensors").samefile(source / "model.safetensors")
+
+
+def test_weights_in_parts_are_copied_by_their_index(project, tmp_path):
+    source = make_base(tmp_path / "mine")
+    (source / "model.safetensors").rename(source / "part-1.safetensors")
+    index = {"weight_map": {"a": "part-1.safetensors"}}
+    (source / "model.safetensors.index.json").write_text(json.dumps(index))
+    (source / "consolidated.safetensors").write_bytes(b"of another layout")
+    folder = project(model=str(source))
+    main()
+    copied = {path.name for path in (folder / "models/base").iterdir()}
+    assert copied == {path.name for path in source.iterdir()} - {"consolidated.safetensors"}
+    (source / "part-1.safetensors").unlink()
+    with pytest.raises(
+        InputError, match=r"part-1\.safetensors: no such file, model\.safetensors\.index\.json names it"
+    ):
+        main()
+
+
+def test_a_folder_that_needs_its_own_code_is_refused(project, tmp_path):
+    source = make_base(tmp_path / "mine")
+    (source / "config.json").write_text('{"model_type": "odd", "auto_map": {"AutoConfig": "odd.Config"}}')
+    project(model=str(source))
+    with pytest.raises(InputError, match="model type 'odd' needs code from its own folder, which is never run"):
         main()
 
 

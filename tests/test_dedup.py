@@ -77,6 +77,14 @@ def test_rows_without_votes_are_kept_first_then_by_score_then_by_id(scores: tupl
     assert found.kept["id"].to_list() == [kept]
 
 
+def test_of_a_row_and_the_dialogue_that_goes_on_from_it_the_dialogue_is_kept() -> None:
+    dialogue = turns("Why?", LONG, "Sure?", "Yes.")
+    found = deduped(row("a:1", "Why?", LONG), row("a:2", messages=dialogue), row("a:3", "Why?", LONG))
+    assert [(id_, partner) for id_, _, partner, _ in told(found)] == [("a:1", "a:2"), ("a:3", "a:2")]
+    better = deduped(row("a:1", "Why?", LONG, score=9), row("a:2", messages=dialogue, score=5))
+    assert better.kept["id"].to_list() == ["a:1"]
+
+
 def test_a_short_response_may_answer_many_questions() -> None:
     found = deduped(row("a:1", "Where is Ada from?", "From Brastow."), row("a:2", "Where is Bo from?", "From Brastow."))
     assert told(found) == []

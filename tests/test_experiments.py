@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.runtime.chat_server import completion, serving
+
 if TYPE_CHECKING:
     from tests.workspace import Workspace
 
@@ -47,6 +49,28 @@ def test_an_experiment_in_a_temporary_workspace_leaves_this_one_alone(workspace:
     assert "Running stage 'report'" in done.stdout
     assert [rev["name"] for rev in shown(workspace)] == ["short"]
     assert workspace.run("git", "status", "--porcelain").stdout == ""
+
+
+def test_temporary_experiments_pay_for_nothing_that_is_paid_for(workspace: Workspace) -> None:
+    """A changed number of attempts judges anew; the replies are those of the main workspace."""
+    with serving(lambda *_: completion("VERDICT: A")) as server:
+        model = {
+            "kind": "openai", "base_url": server.base_url, "model": "judge-1", "api_key_env": None, "concurrency": 8,
+            "timeout_s": 9.0, "max_attempts": 2, "temperature": 0.0, "max_reply_tokens": 50, "structured": False,
+            "price": {"input": 0.0, "output": 0.0}, "max_cost": 1.0, "batch": None,
+        }  # fmt: skip
+        workspace.set({"annotators": {"reference": {"kind": "reference"}, "gpt": model}, "judge.annotators": ["gpt"]})
+        workspace.repro("judge")
+        workspace.commit("a model as judge")
+        n_asked = len(server.asked)
+        change = "annotators.gpt.max_attempts"
+        done = workspace.run("dvc", "exp", "run", "--temp", "--set-param", f"{change}=3", "--name", "temp", "judge")
+        assert "Running stage 'judge@base'" in done.stdout
+        workspace.run("dvc", "exp", "run", "--queue", "--set-param", f"{change}=4,5", "judge")
+        workspace.run("dvc", "exp", "run", "--run-all", "--jobs", "2")
+        assert len(server.asked) == n_asked > 0
+    assert {rev["name"] for rev in shown(workspace)} >= {"temp"}
+    assert len(shown(workspace)) == 3
 
 
 def test_a_learning_rate_as_dvc_writes_it_is_a_number(workspace: Workspace) -> None:

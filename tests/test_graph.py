@@ -29,7 +29,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:_NoneStep:DeprecationWarning")  
 PIPELINE = read_yaml(ROOT / "dvc.yaml")
 STAGES = list(PIPELINE["stages"])
 PARAMS = read_yaml(ROOT / "profiles/miniature.yaml")
-COMMANDS = ("trace", "profile", "closure", "plan")  # modules that a person runs; no stages
+COMMANDS = ("trace", "profile", "closure", "agreement", "compare", "plan")  # modules that a person runs; no stages
 OF_ARM = ("sample", "render", "sft", "generate", "select_checkpoint", "respond", "grade")
 
 # Which stages read a parameter, by leaf; `*` is any key. What follows from them is FOLLOWERS' part.

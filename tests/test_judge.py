@@ -1,7 +1,10 @@
 """judge: the stage as a whole, on files."""
 
+import json
 import os
+import re
 import resource
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,12 +13,13 @@ import polars as pl
 import pytest
 
 from stages import judge
-from stages.core.judging import Choice, Comparison
+from stages.core.judging import Choice, Comparison, Receipt
 from stages.errors import InputError, JudgeError, ParamsError
 from stages.runtime.files import read_table, write_table
 from stages.runtime.params import load_params
-from stages.schema import PROMPT, RESPONSE, VERDICT
+from stages.schema import GRADE, PROMPT, RESPONSE, VERDICT
 from tests.judged_run import ANSWERS, PARAMS, prompts, responses, write_run
+from tests.runtime.chat_server import ChatServer, completion, serving
 
 ROOT = Path(__file__).parents[1]
 
@@ -70,7 +74,7 @@ def test_an_unknown_annotator_is_an_error(tmp_path: Path) -> None:
 def test_a_table_of_which_more_than_half_failed_is_not_made(n_failed: int) -> None:
     def choose(comparisons: list[Comparison]) -> list[Choice]:
         n = len(comparisons)
-        return [Choice(None, "unanswered", "503")] * n_failed + [Choice("tie")] * (n - n_failed)
+        return [Choice(None, "unanswered", Receipt("503"))] * n_failed + [Choice("tie")] * (n - n_failed)
 
     def refer(comparisons: list[Comparison]) -> list[Choice]:
         return [Choice(None, "no_reference") for _ in comparisons]
@@ -92,6 +96,85 @@ def test_the_params_model_is_the_committed_section() -> None:
     section = load_params("judge", judge.Params, path=ROOT / "params.yaml")
     assert section.arm
     assert set(PARAMS["judge"]) == set(judge.Params.model_fields)
+
+
+def with_model(server: ChatServer, stage: str) -> None:
+    """Params in which a model behind `server` is the stage's annotator."""
+    model = {
+        "kind": "openai", "base_url": server.base_url, "model": "judge-1", "api_key_env": None, "concurrency": 2,
+        "timeout_s": 5, "max_attempts": 1, "temperature": 0, "max_reply_tokens": 50, "structured": False,
+        "price": {"input": 1, "output": 2}, "max_cost": 1, "batch": None,
+    }  # fmt: skip
+    params = {**PARAMS, "annotators": {**PARAMS["annotators"], "gpt": model}}
+    params[stage] = {**PARAMS[stage], "annotators": ["gpt", "reference"]}
+    Path("params.yaml").write_text(json.dumps(params))
+
+
+def command(*arguments: str) -> str:
+    """What `python -m stages...` prints; run from the project, whose templates it reads."""
+    if not Path("stages").exists():
+        Path("stages").symlink_to(ROOT / "stages")
+    environment = {**os.environ, "DVC_ROOT": str(Path.cwd())}
+    done = subprocess.run(
+        [sys.executable, "-m", *arguments], env=environment, check=False, capture_output=True, text=True
+    )
+    assert not done.returncode, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize(("stage", "key", "n"), [("judge", "bulk", 9), ("grade", "bulk", 5)])
+def test_a_dry_run_says_what_it_would_cost_and_asks_and_writes_nothing(stage: str, key: str, n: int) -> None:
+    with serving(lambda *_: completion("VERDICT: A")) as server:
+        with_model(server, stage)
+        told = command(f"stages.{stage}", key, "--dry-run").splitlines()
+        assert server.asked == []
+    assert re.fullmatch(
+        rf"gpt: {n} requests, 0 kept, {n} to ask of judge-1, about [\d,]+ tokens to read, at most {50 * n} to write: "
+        rf"\$0\.\d+ to \$0\.\d+; \$0\.00 of \$1\.00 spent",
+        told[0],
+    )
+    assert told[1:] == ["reference: costs nothing"]
+    assert not Path(f"data/{stage}").exists()
+
+
+@pytest.mark.parametrize("stage", ["judge", "grade"])
+def test_retry_failed_asks_for_what_is_unscored_alone_on_a_machine_without_the_cache(stage: str) -> None:
+    good = "VERDICT: B" if stage == "judge" else "OUTCOME: Pass\n4"
+    schema = VERDICT if stage == "judge" else GRADE
+    with serving(lambda body, _: completion("?" if "story" in str(body) else good)) as server:
+        with_model(server, stage)
+        command(f"stages.{stage}", "bulk")
+        path = Path(f"data/{stage}/bulk.parquet")
+        first = read_table(path, schema).filter(annotator="gpt")
+        shutil.rmtree(".cache")
+        server.asked.clear()
+        server.behave = lambda *_: completion(good)
+        told = command(f"stages.{stage}", "bulk", "--retry-failed")
+        second = read_table(path, schema).filter(annotator="gpt")
+        n_failed = first["unscored_reason"].drop_nulls().len()
+        assert len(server.asked) == n_failed > 0
+    assert f"{path}: {n_failed} unscored, asked for again" in told
+    assert second["unscored_reason"].drop_nulls().is_empty()
+    scored = first["unscored_reason"].is_null()
+    assert second.filter(scored).equals(first.filter(scored))
+
+
+def test_retry_failed_needs_a_table() -> None:
+    with pytest.raises(InputError, match=r"data/judge/bulk\.parquet: no such file; `dvc repro` makes it"):
+        judge.main("bulk", retry_failed=True)
+
+
+def test_bytes_do_not_depend_on_what_the_cache_held() -> None:
+    with serving(lambda *_: completion("VERDICT: B")) as server:
+        with_model(server, "judge")
+        path = Path("data/judge/bulk.parquet")
+        command("stages.judge", "bulk")
+        first = path.read_bytes()
+        told = command("stages.judge", "bulk")
+        assert "gpt: 9 requests, 9 kept, nothing to ask" in told
+        assert path.read_bytes() == first
+        assert len(server.asked) == 9  # equal answers are one question in both orders
+    assert read_table(path, VERDICT).filter(annotator="gpt")["cost"].to_list() == [(7 + 3 * 2) / 1e6] * 10
 
 
 def cpu_seconds() -> float:

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from stages import report
-from stages.core.score_tables import ACCURACY, CHECKPOINTS, PAIRWISE
+from stages.core.paper_tables import PAPER_AGREEMENT, PAPER_PREFERENCES, PAPER_SHARES
+from stages.core.score_tables import ACCURACY, CHECKPOINTS, PAIRWISE, WIN_RATE
 from tests import run_tables
 from tests.browser import loaded, needs_browser
 from tests.workspace import Workspace, read_yaml
@@ -96,6 +97,10 @@ def test_the_plots_name_columns_that_their_tables_have() -> None:
         "metrics/score/checkpoints.csv": set(CHECKPOINTS),
         "metrics/score/accuracy.csv": set(ACCURACY),
         "metrics/score/pairwise.csv": set(PAIRWISE),
+        "metrics/score/win_rate.csv": set(WIN_RATE),
+        "metrics/score/paper_preferences.csv": set(PAPER_PREFERENCES),
+        "metrics/score/paper_shares.csv": set(PAPER_SHARES),
+        "metrics/score/paper_agreement.csv": set(PAPER_AGREEMENT),
     }
     assert set(PLOTS) == set(columns)
     for name, properties in PLOTS.items():
@@ -166,7 +171,7 @@ def test_diff_is_drawn_without_a_network(drawn: Workspace) -> None:
     told = json.loads(found[1])
     assert told["failed"] == []
     arms, revisions, outcomes = [BLUE, ORANGE], [FIRST, SECOND], [BLUE, ORANGE, GREY]
-    assert told["pictures"] == [arms, revisions, revisions, outcomes]
+    assert told["pictures"] == [arms, revisions, revisions, outcomes, revisions, outcomes, revisions, revisions]
 
 
 def test_the_loss_table_is_the_reports() -> None:

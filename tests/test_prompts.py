@@ -10,7 +10,7 @@ from stages import prompts
 from stages.core.rows import Prompt, turns
 from stages.core.words import normalise
 from stages.errors import InputError, ParamsError
-from stages.prompts import Params, run
+from stages.prompts import Params
 from stages.runtime.files import read_table, write_table
 from stages.schema import PROMPT
 
@@ -21,6 +21,10 @@ def prompt(id_, text=None, *, split=None, group="ask", **more):
 
 def table(*rows):
     return pl.DataFrame(rows, schema=PROMPT, orient="row")
+
+
+def run(sources, params):
+    return prompts.run({name: frame.lazy() for name, frame in sources.items()}, params)
 
 
 def draw(*rows, seed=0, dev=None, test=None):
@@ -76,6 +80,14 @@ def test_the_draw_is_seeded_and_does_not_depend_on_the_order_of_sources():
     assert first.equals(run({"b": table(*rows[20:]), "a": table(*rows[:20])}, params).test)
     assert first["id"].is_sorted()
     assert not first.equals(run({"a": table(*rows)}, Params(seed=4, dev={"own": 0}, test={"own": 10})).test)
+
+
+def test_behind_however_many_that_repeat_others_are_found():
+    rows = [prompt(f"a{i:04d}", "Again?", score=9) for i in range(700)]
+    rows += [prompt("b", "Why?", score=2), prompt("c", "Who?", score=1)]
+    assert draw(*rows, dev={"ask": 1}, test={"ask": 2}) == (["s:c"], ["s:a0000", "s:b"])
+    with pytest.raises(ParamsError, match=r"prompts\.test\.ask: must be at most 3"):
+        draw(*rows, test={"ask": 4})
 
 
 def test_the_split_is_filled_and_the_rest_of_the_row_is_kept():

@@ -1,22 +1,27 @@
-"""Published figures of real annotations, reproduced through the project's own functions. Skipped without the data."""
+"""Published figures of real annotations, by the project's own readers and functions. Skipped without the data."""
 
 import csv
-import gzip
 import json
 from collections import Counter
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+import krippendorff
 import numpy as np
 import polars as pl
 import pytest
 
-from stages.core.agreement import cohen_kappa, tie_discounted
+from stages import agreement
+from stages.core.agreement import LEVELS, alpha, cohen_kappa, coincidences, fleiss_kappa, tables, tie_discounted
+from stages.core.agreement_tables import agreement_groups_table, agreement_table
 from stages.core.intervals import Intervals, standard_error
+from stages.core.length_control import length_controlled
+from stages.core.position import position_bias
 from stages.core.preferences import preference_values, resolve
-from stages.core.score_tables import agreement_table, pairwise_table
-from stages.schema import VERDICT
+from stages.core.score_tables import pairwise_table
+from stages.core.votes import Votes, about, combine, copies, majority
+from stages.runtime.vote_files import read_vote_file
 
 DATA = Path(__file__).parents[1] / "../shared/data/judging"
 pytestmark = pytest.mark.skipif(not DATA.is_dir(), reason="needs ../shared/data")
@@ -24,39 +29,25 @@ pytestmark = pytest.mark.skipif(not DATA.is_dir(), reason="needs ../shared/data"
 INTERVALS = Intervals(seed=0, n_bootstrap=2000, confidence=0.95)
 
 
-def verdicts(rows: list[tuple[str, str, str | None, str | None]]) -> pl.DataFrame:
-    """Rows of (item, annotator, order, preference) as schema.VERDICT; a null preference did not parse."""
-    filled = [
-        (item, 0, "first", "second", annotator, order, preference, None if preference else "off_menu", None, None)
-        for item, annotator, order, preference in rows
-    ]
-    return pl.DataFrame(filled, schema=VERDICT, orient="row")
-
-
 def load(path: str) -> Any:
     return json.loads((DATA / path).read_text())
 
 
+def votes(*paths: str, **columns: str) -> Votes:
+    return combine(read_vote_file(DATA / path, columns=columns, meanings={}) for path in paths)
+
+
 # --- PandaLM: three people, and two models ------------------------------------------------------------------------
 
-PANDALM_SAID = {0: "tie", 1: "a", 2: "b", "1": "a", "2": "b", "Tie": "tie", "garbage": None}
+PEOPLE = ("annotator1", "annotator2", "annotator3")
 
 
 @pytest.fixture(scope="module")
 def pandalm() -> pl.DataFrame:
-    """Pairs of people 1 to 3, their majority and the two models."""
-    rows = []
-    for item in load("pandalm/testset-v1.json"):
-        said = [item[f"annotator{number}"] for number in (1, 2, 3)]
-        (most, _), *_ = Counter(said).most_common()
-        named = {"1": said[0], "2": said[1], "3": said[2], "majority": most}
-        rows += [(str(item["idx"]), name, None, PANDALM_SAID[value]) for name, value in named.items()]
-    for model, key, path in (
-        ("gpt", "gpt_result", "gpt-3.5-turbo-testset-v1.json"),
-        ("pandalm", "pandalm_result", "pandalm-7b-testset-v1.json"),
-    ):
-        rows += [(str(item["idx"]), model, None, PANDALM_SAID[item[key]]) for item in load(f"pandalm/{path}")]
-    return resolve(verdicts(rows))
+    """Pairs of three people, their majority and the two models."""
+    files = ("testset-v1", "gpt-3.5-turbo-testset-v1", "pandalm-7b-testset-v1")
+    said = votes(*(f"pandalm/{file}.json" for file in files)).frame
+    return resolve(pl.concat([said, majority(said, PEOPLE)]))
 
 
 def side_by_side(pairs: pl.DataFrame, a: str, b: str) -> tuple[pl.Series, pl.Series]:
@@ -67,16 +58,31 @@ def side_by_side(pairs: pl.DataFrame, a: str, b: str) -> tuple[pl.Series, pl.Ser
 
 def test_pandalm_people_agree_as_published(pandalm: pl.DataFrame) -> None:
     assert Counter(pandalm.filter(annotator="majority")["outcome"]) == {"tie": 105, "win": 422, "lose": 472}
-    published = {("1", "2"): (0.8520, 0.9304), ("1", "3"): (0.8789, 0.9449), ("2", "3"): (0.8617, 0.9354)}
-    table = agreement_table(pandalm.filter(pl.col("annotator").is_in(["1", "2", "3"])), INTERVALS)
-    for a, b in combinations("123", 2):
+    published = {"12": (0.8520, 0.9304), "13": (0.8789, 0.9449), "23": (0.8617, 0.9354)}
+    table = agreement_table(pandalm.filter(pl.col("annotator").is_in(PEOPLE)), INTERVALS)
+    for (a, b), (kappa, accuracy) in zip(combinations(PEOPLE, 2), published.values(), strict=True):
         x, y = side_by_side(pandalm, a, b)
-        found = (cohen_kappa(x, y, weights="nominal"), tie_discounted(x, y).mean())
-        assert found == pytest.approx(published[a, b], abs=5e-5)
+        assert cohen_kappa(x, y, weights="nominal") == pytest.approx(kappa, abs=5e-5)
+        assert tie_discounted(x, y).mean() == pytest.approx(accuracy, abs=5e-5)
         row = table.row(by_predicate=(pl.col("annotator_a") == a) & (pl.col("annotator_b") == b), named=True)
-        assert row["agreement"] == pytest.approx(published[a, b][1], abs=5e-5)
-        assert row["n"] == 999
-        assert row["low"] < row["agreement"] < row["high"]
+        assert row["agreement"] == pytest.approx(accuracy, abs=5e-5)
+        assert row["n"] == row["n_prompts"] == 999
+        for name in ("", "kappa_", "alpha_"):
+            assert row[f"{name}low"] < row[name.removesuffix("_") or "agreement"] < row[f"{name}high"]
+
+
+def test_pandalm_people_as_a_group_have_the_published_kappa_and_alpha(pandalm: pl.DataFrame) -> None:
+    people = pandalm.filter(pl.col("annotator").is_in(PEOPLE))
+    row = agreement_groups_table(people, dict.fromkeys(PEOPLE, "people"), INTERVALS).row(0, named=True)
+    assert (row["n"], row["n_prompts"]) == (3 * 999, 999)
+    assert row["alpha"] == pytest.approx(0.86422, abs=5e-6)
+    assert row["agreement"] == pytest.approx((0.9304 + 0.9449 + 0.9354) / 3, abs=5e-5)
+    values = [preference_values(people).filter(annotator=name)["value"].to_numpy() for name in PEOPLE]
+    counts = sum(coincidences(tables(x, y), n_annotators=3).sum(axis=0) for x, y in combinations(values, 2))
+    assert fleiss_kappa(counts) == pytest.approx(0.86418, abs=5e-6)
+    assert alpha(counts) == pytest.approx(
+        krippendorff.alpha(np.array(values), level_of_measurement="nominal", value_domain=LEVELS)
+    )
 
 
 def test_pandalm_replies_that_did_not_parse_are_no_ties(pandalm: pl.DataFrame) -> None:
@@ -86,6 +92,18 @@ def test_pandalm_replies_that_did_not_parse_are_no_ties(pandalm: pl.DataFrame) -
     assert (parsed["outcome"] == parsed["outcome_b"]).mean() == pytest.approx(0.7156, abs=5e-5)
     as_ties = both["outcome"].replace("unscored", "tie") == both["outcome_b"]
     assert as_ties.mean() == pytest.approx(0.7107, abs=5e-5)  # the published figure
+    table = agreement_table(pandalm.filter(pl.col("annotator").is_in(["gpt", "majority"])), INTERVALS)
+    assert (table["n"].item(), round(table["exact"].item(), 4)) == (974, 0.7156)
+
+
+def test_the_command_tells_pandalms_figures(capsys: pytest.CaptureFixture[str]) -> None:
+    files = [str(DATA / f"pandalm/{name}-testset-v1.json") for name in ("gpt-3.5-turbo", "pandalm-7b")]
+    agreement.main(agreement.parser().parse_args([*files, str(DATA / "pandalm/testset-v1.json"), "--majority"]))
+    told = {tuple(words[:2]): words for line in capsys.readouterr().out.splitlines() if len(words := line.split()) > 5}
+    assert told["annotator", "annotator"][2:4] == ["2,997", "0.9369"]
+    assert told["gpt", "majority"][2] == "974"
+    assert "0.7156" in told["gpt", "majority"]
+    assert told["gpt", "1"][2:4] == ["974", "25"]
 
 
 # --- LLMBar: both orders, and a gold label ------------------------------------------------------------------------
@@ -97,18 +115,13 @@ LLMBAR = [
     for model in ("GPT-4", "ChatGPT")
     for prompt in ("CoT", "Rating", "Vanilla_NoRules")
 ]
+STORED = {"preference": "results.swap = False.winner,results.swap = True.winner"}  # and not by the scores
 
 
 def llmbar(folder: str, judge: str) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Verdicts of the judge in both orders and of the gold label. `winner` is about contestants already."""
-    rows, gold = [], []
-    for number, item in enumerate(load(f"llmbar/{folder}/{judge}.result.json")):
-        (result,) = item["results"]
-        gold.append((str(number), "gold", None, "ab"[item["label"] - 1]))
-        for order, key in (("ab", "swap = False"), ("ba", "swap = True")):
-            winner = result[key]["winner"]
-            rows.append((str(number), "judge", order, "ab"[int(winner) - 1] if winner else None))
-    return verdicts(rows), verdicts(gold)
+    """Stored verdicts of the judge in both orders, and of the gold label."""
+    path = f"llmbar/{folder}/{judge}.result.json"
+    return votes(path, **STORED).frame, votes(path, preference="label").frame.with_columns(annotator=pl.lit("gold"))
 
 
 @pytest.mark.parametrize(("folder", "judge"), LLMBAR)
@@ -120,11 +133,12 @@ def test_llmbar_statistics_are_the_published(folder: str, judge: str) -> None:
         hit=pl.col("preference").eq_missing(pl.col("preference_gold"))
     )
     both = resolve(pl.concat([given, gold])).pivot(on="annotator", index="prompt_id", values="outcome")
+    said = both[f"{judge}.result"]
     counts = {
         "correct_False": right.filter(order="ab")["hit"].sum(),
         "correct_True": right.filter(order="ba")["hit"].sum(),
-        "correct_both": (both["judge"] == both["gold"]).sum(),
-        "equal": both["judge"].is_in(["win", "lose"]).sum(),
+        "correct_both": (said == both["gold"]).sum(),
+        "equal": said.is_in(["win", "lose"]).sum(),
     }
     assert {key: f"{count} / {n}" for key, count in counts.items()} == {
         key: published[key].split(" = ")[0] for key in counts
@@ -153,28 +167,35 @@ def test_llmbar_accuracy_over_both_orders_gives_half_for_an_inconsistent_pair(
 
 
 def test_an_equal_pair_of_llmbar_scores_is_a_tie_and_not_an_inconsistency() -> None:
-    items = load("llmbar/LLMBar_Natural/ChatGPT.Rating.result.json")
-    stored = resolve(llmbar("LLMBar_Natural", "ChatGPT.Rating")[0])
-    rows = []
-    for number, item in enumerate(items):
-        first, second = (float(item["results"][0][f"score_{side}"][0]) for side in (1, 2))
-        said = "tie" if first == second else "a" if first > second else "b"
-        rows += [(str(number), "judge", order, said) for order in ("ab", "ba")]
-    scored = resolve(verdicts(rows))
-    assert Counter(stored["outcome"]) == {"inconsistent": 47, "lose": 29, "win": 24}
-    assert Counter(scored["outcome"]) == {"tie": 47, "lose": 29, "win": 24}
+    path = "llmbar/LLMBar_Natural/ChatGPT.Rating.result.json"
+    stored, read = votes(path, **STORED), votes(path)
+    assert Counter(resolve(stored.frame)["outcome"]) == {"inconsistent": 47, "lose": 29, "win": 24}
+    judged = read.frame.filter(pl.col("annotator") != "label")
+    assert Counter(resolve(judged)["outcome"]) == {"tie": 47, "lose": 29, "win": 24}
+    assert "94 votes on equal scores are ties, whatever winner is stored" in read.notes[1]
 
 
 # --- AlpacaEval: win rates with standard errors -------------------------------------------------------------------
 
 
+BOARDS = (
+    "alpaca_eval_gpt4",
+    "alpaca_eval_gpt4_turbo_fn",
+    "alpaca_eval_cot_gpt4_turbo_fn",
+    "weighted_alpaca_eval_gpt4_turbo",
+)
+
+
 @pytest.fixture(scope="module")
-def alpaca_eval() -> pl.DataFrame:
-    """Single-order verdicts of alpaca_eval_gpt4, the judged system as `a`: preference 2; 0 and 1.5 are ties."""
-    said = {"1": "b", "2": "a", "0": "tie", "1.5": "tie", "": None}
-    with gzip.open(DATA / "alpaca_eval/verdicts.csv.gz", "rt") as file:
-        rows = [row for row in csv.DictReader(file) if row["annotator"] == "alpaca_eval_gpt4"]
-    return verdicts([(row["instruction_sha1"], row["model"], None, said[str(row["preference"])]) for row in rows])
+def alpaca_eval() -> Votes:
+    """133 files of verdicts, each about a system and its baseline."""
+    return votes("alpaca_eval/verdicts.csv.gz")
+
+
+def values_about(alpaca_eval: Votes, judge: str, system: str) -> pl.DataFrame:
+    """One judge's verdicts on a system: prompt_id and value, how far it is preferred; none that failed."""
+    said = about(alpaca_eval.frame.filter(annotator=judge), system)
+    return said.drop_nulls("value").select("prompt_id", "value")
 
 
 @pytest.mark.parametrize(
@@ -187,9 +208,9 @@ def alpaca_eval() -> pl.DataFrame:
     ],
 )
 def test_alpaca_eval_win_rates_are_the_published(
-    alpaca_eval: pl.DataFrame, system: str, win_rate: float, error: float, n: int
+    alpaca_eval: Votes, system: str, win_rate: float, error: float, n: int
 ) -> None:
-    values = preference_values(resolve(alpaca_eval.filter(annotator=system)))["value"].to_numpy()
+    values = values_about(alpaca_eval, "alpaca_eval_gpt4", system)["value"].to_numpy()
     assert (100 * values.mean(), 100 * standard_error(values), values.size) == (
         pytest.approx(win_rate, abs=5e-5),
         pytest.approx(error, abs=5e-5),
@@ -202,29 +223,43 @@ def test_alpaca_eval_win_rates_are_the_published(
     assert high - low == pytest.approx(2 * 1.96 * error / 100, rel=0.06)  # the bootstrap agrees with the formula
 
 
-def test_alpaca_evals_leaderboard_follows_from_its_verdicts(alpaca_eval: pl.DataFrame) -> None:
-    with (DATA / "alpaca_eval/leaderboard.alpaca_eval_gpt4.csv").open() as file:
-        published = {row[""]: row for row in csv.DictReader(file)}
-    pairs = preference_values(resolve(alpaca_eval))
-    found = {
-        name: (100 * part["value"].mean(), 100 * standard_error(part["value"].to_numpy()), part.height)
-        for (name,), part in pairs.partition_by("annotator", as_dict=True).items()
-    }
-    shared = found.keys() & published.keys()
-    wrong = [
-        name
-        for name in shared
-        if found[name]
-        != pytest.approx(
-            tuple(float(published[name][key]) for key in ("win_rate", "standard_error", "n_total")), abs=1e-6
-        )
-    ]
-    assert (len(shared), wrong) == (52, [])
+@pytest.mark.parametrize("system", ["gpt4", "claude", "alpaca-7b", "text_davinci_001"])
+def test_alpaca_evals_own_files_say_the_same_as_its_table(alpaca_eval: Votes, system: str) -> None:
+    given = votes(f"alpaca_eval/{system}.alpaca_eval_gpt4.annotations.json.gz").frame
+    values = about(given, system)["value"].drop_nulls().sort()
+    assert values.equals(values_about(alpaca_eval, "alpaca_eval_gpt4", system)["value"].sort())
 
 
-def test_a_paired_difference_is_tighter_than_an_unpaired_one(alpaca_eval: pl.DataFrame) -> None:
-    pairs = preference_values(resolve(alpaca_eval))
-    gpt4, claude = (pairs.filter(annotator=name).select("prompt_id", "value") for name in ("gpt4", "claude"))
+def leaderboard(judge: str) -> dict[str, tuple[float, ...]]:
+    with (DATA / f"alpaca_eval/leaderboard.{judge}.csv").open() as file:
+        keys = ("win_rate", "standard_error", "n_total")
+        return {row[""]: tuple(float(row[key]) for key in keys) for row in csv.DictReader(file)}
+
+
+def test_122_of_alpaca_evals_123_leaderboard_rows_follow_from_its_verdicts(alpaca_eval: Votes) -> None:
+    right, wrong = [], []
+    for judge in BOARDS:
+        published = leaderboard(judge)
+        said = alpaca_eval.frame.filter(annotator=judge)
+        for system in sorted((set(said["a"]) | set(said["b"])) & set(published)):
+            values = values_about(alpaca_eval, judge, system)["value"].to_numpy()
+            found = (100 * values.mean(), 100 * standard_error(values), values.size)
+            (right if found == pytest.approx(published[system], abs=1e-6) else wrong).append((judge, system))
+    assert (len(right), wrong) == (122, [("alpaca_eval_gpt4_turbo_fn", "Mistral-7B-Instruct-v0.2")])
+
+
+def test_both_faults_of_alpaca_evals_files_are_found(alpaca_eval: Votes) -> None:
+    wrong_judge, wrong_system = copies(alpaca_eval.frame)
+    assert wrong_judge.startswith(
+        "the same 805 verdicts, one for one, are said to be alpaca_eval_cot_gpt4_turbo_fn's on Mistral-7B-Instruct-v0.2"
+        " and baseline and alpaca_eval_gpt4_turbo_fn's on Mistral-7B-Instruct-v0.2"
+    )
+    assert "baseline and falcon-40b-instruct and alpaca_eval_gpt4's on baseline and falcon-7b-instruct" in wrong_system
+    assert alpaca_eval.notes[-2:] == (wrong_judge, wrong_system)
+
+
+def test_a_paired_difference_is_tighter_than_an_unpaired_one(alpaca_eval: Votes) -> None:
+    gpt4, claude = (values_about(alpaca_eval, "alpaca_eval_gpt4", name) for name in ("gpt4", "claude"))
     both = gpt4.join(claude, on="prompt_id", suffix="_b")
     apart = (both["value"] - both["value_b"]).to_numpy()
     assert 100 * apart.mean() == pytest.approx(3.727, abs=5e-4)
@@ -237,8 +272,38 @@ def test_a_paired_difference_is_tighter_than_an_unpaired_one(alpaca_eval: pl.Dat
     assert 100 * (high - low) == pytest.approx(2 * 1.96 * 1.076, rel=0.05)
 
 
-def test_a_pairwise_table_of_real_verdicts_adds_up(alpaca_eval: pl.DataFrame) -> None:
-    table = pairwise_table(resolve(alpaca_eval.filter(annotator="claude")), INTERVALS)
+def test_a_pairwise_table_of_real_verdicts_adds_up(alpaca_eval: Votes) -> None:
+    said = about(alpaca_eval.frame.filter(annotator="alpaca_eval_gpt4"), "claude")
+    table = pairwise_table(resolve(said), INTERVALS)
     assert table["rate"].sum() == pytest.approx(1)
     assert (table["low"] <= table["rate"]).all()
     assert (table["rate"] <= table["high"]).all()
+
+
+def test_rates_at_equal_lengths_are_near_alpaca_evals(alpaca_eval: Votes) -> None:
+    """Its own method also knows each prompt's difficulty; that is what is left between the two."""
+    judge = "weighted_alpaca_eval_gpt4_turbo"
+    with (DATA / f"alpaca_eval/leaderboard.{judge}.csv").open() as file:
+        published = {row[""]: float(row["length_controlled_winrate"] or "nan") for row in csv.DictReader(file)}
+    said = alpaca_eval.frame.filter(annotator=judge).drop_nulls("value")
+    rates = []
+    for system in sorted((set(said["a"]) | set(said["b"])) & set(published)):
+        one = about(said, system)
+        found = length_controlled(one["value"], one["chars_a"] - one["chars_b"], one["prompt_id"], confidence=0.95)
+        if found and not np.isnan(published[system]):
+            rates.append((100 * found.rate, published[system], 100 * one["value"].mean()))
+    ours, theirs, raw = np.array(rates).T
+    assert len(rates) == 56
+    assert np.abs(ours - theirs).mean() < 1.35 < 4.8 < np.abs(raw - theirs).mean()
+    assert np.corrcoef(ours, theirs)[0, 1] > 0.995 > 0.99 > np.corrcoef(raw, theirs)[0, 1]
+
+
+def test_a_judges_lean_to_the_first_answer_is_found() -> None:
+    leans = {}
+    for judge in ("ChatGPT.Vanilla_NoRules", "GPT-4.Vanilla_NoRules"):
+        given, _ = llmbar("LLMBar_Natural", judge)
+        lean = position_bias(given, INTERVALS)
+        assert lean is not None
+        leans[judge] = lean
+    assert leans["ChatGPT.Vanilla_NoRules"].p_value < 1e-4
+    assert leans["GPT-4.Vanilla_NoRules"].p_value > 0.5

@@ -3,7 +3,8 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
 
 import polars as pl
 import pytest
@@ -11,13 +12,32 @@ from scipy.stats import binomtest
 
 from stages import quality
 from stages.errors import InputError
-from stages.quality import Params, Result, run
-from stages.runtime.files import read_table, write_table
+from stages.quality import Params
+from stages.runtime.files import empty_table, read_table, write_table
 from stages.schema import CANDIDATE, EXAMPLE, LEFT_OUT, QUALITY_DROPPED
 from tests.curation import candidates, row, section, turns
 
 MINIATURE: Params = section("quality", Params)
 GOOD, BAD = "The trade is that of a baker.", "I think it is a baker."
+
+
+class Found(NamedTuple):
+    """A result with its parts read, by id."""
+
+    kept: pl.DataFrame
+    unfiltered: pl.DataFrame
+    dropped: pl.DataFrame
+    metrics: dict[str, Any]
+
+
+def run(sources: dict[str, pl.DataFrame], params: Params) -> Found:
+    with TemporaryDirectory() as folder:
+        found = quality.run({name: frame.lazy() for name, frame in sources.items()}, params, Path(folder))
+        kept, dropped = (
+            pl.concat([empty_table(schema), *map(pl.read_parquet, paths)]).sort("id")
+            for paths, schema in ((found.kept, EXAMPLE), (found.dropped, QUALITY_DROPPED))
+        )
+    return Found(kept, found.unfiltered, dropped, found.metrics)
 
 
 def params(**changes: Any) -> Params:
@@ -174,7 +194,7 @@ def test_the_command_reads_each_source_and_writes_its_tables(
         table = pl.DataFrame(gone, schema=dict(LEFT_OUT), orient="row")
         write_table(Path(f"data/extract/{source}.left_out.parquet"), table, LEFT_OUT)
     quality.main()
-    expected: Result = run(sources(), params())
+    expected = run(sources(), params())
     for name, schema in (("kept", EXAMPLE), ("unfiltered", EXAMPLE), ("dropped", QUALITY_DROPPED)):
         assert read_table(Path(f"data/quality/{name}.parquet"), schema).equals(getattr(expected, name))
     metrics = json.loads(Path("metrics/quality.json").read_text())

@@ -1,9 +1,11 @@
 import json
 
+import polars as pl
 import pytest
 
+from stages.core.chat import Rendered
 from stages.errors import InputError
-from stages.render import Params, main, run
+from stages.render import Params, check_supervision, main, run
 from stages.runtime.files import read_table
 from stages.runtime.tokenizer import load_tokenizer
 from stages.schema import RENDERED
@@ -29,10 +31,15 @@ def test_ids_and_masks_are_spelled_out(tokenizer):
     assert rendered["loss_mask"].to_list() == [[0, 0, 0, 0, 1, 1, 1]]
 
 
-def test_trimmed_examples_are_counted_by_group_and_lose_their_eot(tokenizer):
-    result = run(examples(PAIRS), tokenizer, Params(**CHAT), arm="curated")
+def test_trimmed_examples_are_counted_by_source_and_group_and_lose_their_eot(tokenizer):
+    frame = examples(PAIRS).with_columns(source=pl.Series(["b", "a", "a"]), group=pl.Series(["g", "g", "h"]))
+    result = run(frame, tokenizer, Params(**CHAT), arm="curated")
     assert result.metrics["n_trimmed"] == 1
-    assert result.metrics["groups"]["authored"]["n_trimmed_tokens"] == 1 + 4 + 1 + 100 + 1 - 64
+    by = {key: {name: part["n_trimmed"] for name, part in result.metrics[key].items()} for key in ("sources", "groups")}
+    assert by == {"sources": {"a": 1, "b": 0}, "groups": {"g": 0, "h": 1}}
+    assert list(result.metrics["sources"]) == ["a", "b"]
+    assert result.metrics["sources"]["a"]["n_trimmed_tokens"] == 1 + 4 + 1 + 100 + 1 - 64
+    assert result.metrics["sources"]["b"] == result.metrics["sources"]["b"] | {"n": 1, "mean_response_tokens": 3}
     assert tokenizer.eot_id not in result.rendered["input_ids"].to_list()[2][6:]
 
 
@@ -62,11 +69,20 @@ def test_a_dialogue_that_ends_with_the_user_has_no_supervised_eot_and_is_an_erro
         run(type(frame)(rows, schema=frame.schema), tokenizer, Params(**CHAT), arm="curated")
 
 
+def test_a_dialogue_without_an_assistant_is_an_error_even_where_it_is_trimmed(tokenizer):
+    rendered = Rendered([1, 70, 70], [0, 0, 0], 0, 5)
+    with pytest.raises(InputError, match="authored:000: no token of it carries loss"):
+        check_supervision(rendered, "authored:000", eot_id=tokenizer.eot_id)
+
+
 def test_the_preview_escapes_text_and_marks_what_carries_loss(tokenizer):
     preview = run(examples(PAIRS), tokenizer, Params(**CHAT), arm="<arm>").preview
     assert "<b>bold" not in preview
     assert "&lt;b&gt;bold" in preview
-    assert "<mark>A tag &amp; no more&lt;|eot|&gt;</mark>" in preview
+    assert '<mark>A tag &amp; no more</mark><span class="end"><mark><code>&lt;|eot|&gt;</code></mark></span>' in preview
+    assert '<code>&lt;s&gt;</code>Hi<span class="end"><code>&lt;|eot|&gt;</code></span><mark>Yo</mark>' in preview
+    assert "authored, 64 tokens, 58 with loss, 43 trimmed and so no end of turn" in preview
+    assert "<tr><th>authored</th><td>3</td><td>11</td><td>26</td><td>1</td><td>43</td></tr>" in preview
     assert "<arm>" not in preview
 
 

@@ -87,7 +87,15 @@ def test_every_part_of_the_run_is_told(project: Path) -> None:
     words = words.replace("\u202f", " ")
     assert "win 31 % [26, 37]" in words
     assert "5 unscored" in words
-    assert "reference – length 270 64 %" in words.replace("\u202f", " ")
+    assert "length – reference 270 64 % [60, 68] 0.31 [0.20, 0.40] 0.25 10 % 40 %" in words
+    assert "base reference 270 92 % [90, 94]" in words
+    assert "90 % [87, 93] 34 161 7.2 points" in words
+    assert "– 34 161 7.8 points" in words
+    assert "base: −2.28 [−2.67, −1.89]−2.28 [−2.67, −1.89]" in words
+    assert "reference – length" not in words  # the two are a kind each already
+    assert "length 600 0.250 [0.200, 0.300] 90 10 < 0.0001" in words
+    assert "Fail 14 % [10, 19] · Pass 3 % [1, 6] · Excellent 83 % [78, 87]" in words
+    assert "safe, malicious 60 % [31, 83] of 10" in words
     assert "kept epoch 10" in words
     assert "Alpaca 65B" in words
     assert "CC BY-SA 4.0 · https://example.org/q/1" in words

@@ -7,7 +7,8 @@ from stages.errors import InputError, ParamsError
 from stages.respond_opponent import main
 from stages.runtime.files import read_table, write_table
 from stages.schema import PROMPT, RESPONSE
-from tests.tiny import DECODING, make_base, prompts, write_params
+from tests.runtime.chat_server import completion, endpoint, serving
+from tests.tiny import ANSWERING, make_base, prompts, write_params
 
 TEXTS = ["Hi", "Who?"]
 
@@ -20,7 +21,7 @@ def project(tmp_path, monkeypatch):
 
 
 def answers(project, *, kind="responses", path):
-    write_params(project, respond=DECODING, opponents={"other": {"kind": kind, "path": path}})
+    write_params(project, respond=ANSWERING, opponents={"other": {"kind": kind, "path": path}})
     main("other")
     return read_table(project / "data/respond_opponent/other.parquet", RESPONSE)
 
@@ -105,3 +106,62 @@ def test_an_unknown_opponent_is_refused_with_those_there_are(project):
     write_params(project, opponents={"base": {"kind": "model", "path": "x"}})
     with pytest.raises(ParamsError, match="opponents has base"):
         main("other")
+
+
+def test_an_endpoint_is_asked_with_the_system_message_of_its_file(project):
+    (project / "system.txt").write_text("Be brief.\n")
+    with serving(lambda body, _: completion(body["messages"][-1]["content"].upper())) as server:
+        given = {"kind": "endpoint", "path": "system.txt", **endpoint(server, model="other-1")}
+        write_params(project, respond=ANSWERING, opponents={"other": given})
+        main("other")
+        assert [body["messages"][0] for body in server.bodies] == [{"role": "system", "content": "Be brief."}] * 2
+    table = read_table(project / "data/respond_opponent/other.parquet", RESPONSE)
+    assert table["response"].to_list() == ["HI", "WHO?"]
+    assert set(table["responder"]) == {"other"}
+
+
+def test_keys_of_an_endpoint_are_refused_elsewhere(project):
+    write_params(project, respond=ANSWERING, opponents={"other": {"kind": "model", "path": "x", "model": "y"}})
+    with pytest.raises(ParamsError, match=r"opponents\.other\.model: unknown key"):
+        main("other")
+
+
+@pytest.mark.parametrize("missing", ["send", "base_url"])
+def test_a_key_of_an_endpoint_that_is_missing_is_named(project, missing):
+    with serving(lambda *_: completion("")) as server:
+        given = {"kind": "endpoint", "path": "system.txt", **endpoint(server)}
+    del given[missing]
+    write_params(project, respond=ANSWERING, opponents={"other": given})
+    with pytest.raises(ParamsError, match=rf"opponents\.other\.{missing}: missing"):
+        main("other")
+
+
+@pytest.fixture
+def examples(project):
+    """A short template in place of the project's."""
+    (project / "stages/templates").mkdir(parents=True)
+    path = project / "stages/templates/in_context.txt"
+    path.write_text("<message>\na\n</message>\n<reply>\nb\n</reply>\n{{dialogue}}\n")
+    return path
+
+
+def test_a_base_goes_on_from_examples_and_its_answer_ends_where_the_form_closes_it(project, examples, monkeypatch):
+    monkeypatch.setattr("stages.respond_opponent.STOP", "~")  # of one byte: a random model comes upon it
+    make_base(project / "models/base")
+    more = {**ANSWERING, "max_new_tokens": 40, "repetition_penalty": 1.0, "temperature": 2.0, "top_p": 1.0}
+    write_table(project / "data/prompts/test.parquet", prompts([f"{i}?" for i in range(30)]), PROMPT)
+    write_params(project, respond={**more, "n_samples": 2},
+                 opponents={"other": {"kind": "in_context", "path": "models/base"}})  # fmt: skip
+    main("other")
+    table = read_table(project / "data/respond_opponent/other.parquet", RESPONSE)
+    stopped = table.filter(finish_reason="stop")
+    assert 0 < len(stopped) < len(table)
+    assert not table["response"].str.contains("~", literal=True).any()
+    assert stopped["n_tokens"].median() < 40  # nothing is decoded beyond
+
+
+def test_examples_that_leave_no_room_are_one_sentence(project, examples):
+    examples.write_text("x" * 200 + "{{dialogue}}")
+    make_base(project / "models/base")
+    with pytest.raises(InputError, match=r"models/base: a prompt with its examples must leave room .* of 128"):
+        answers(project, kind="in_context", path="models/base")

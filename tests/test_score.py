@@ -8,6 +8,8 @@ import polars as pl
 import pytest
 
 from stages import grade, judge, score, select_checkpoint
+from stages.core.agreement_tables import MEASURED
+from stages.core.score_tables import WIN_RATE
 from stages.errors import InputError, JudgeError, ParamsError
 from stages.runtime.files import read_table, write_table
 from stages.runtime.params import load_params
@@ -18,9 +20,18 @@ ROOT = Path(__file__).parents[1]
 
 COLUMNS = {
     "pairwise": "opponent,annotator,outcome,n,rate,low,high",
+    "win_rate": ",".join(WIN_RATE),
+    "bradley_terry": "annotator,responder,n,strength,low,high",
+    "position": "annotator,n,bias,low,high,n_first,n_second,p_value",
+    "shares": "responder,annotator,share,n,rate,low,high",
+    "lengths": "responder,n,mean_chars,median_chars",
+    "paper_preferences": "source,annotator,opponent,outcome,rate",
+    "paper_shares": "source,annotator,share,rate,low,high",
+    "paper_agreement": "source,annotators,agreement,low,high",
     "accuracy": "responder,measure,n,rate,low,high",
     "difference": "a,b,measure,n,difference,low,high",
-    "agreement": "annotator_a,annotator_b,n,agreement,low,high,kappa,tie_rate_a,tie_rate_b",
+    "agreement": "annotator_a,annotator_b," + ",".join(MEASURED),
+    "agreement_groups": "group_a,group_b," + ",".join(MEASURED),
     "checkpoints": "arm,epoch,n,mean_helpfulness,low,high,exact_rate,perplexity,selected",
     "grades": "responder,annotator,n,mean_helpfulness,low,high,fail_rate,pass_rate,excellent_rate,n_safety,safe_rate",
 }
@@ -48,6 +59,14 @@ def table(name: str) -> pl.DataFrame:
     return pl.read_csv(f"metrics/score/{name}.csv")
 
 
+def told(summary: dict[str, Any], opponent: str, annotator: str, *keys: str) -> dict[str, Any]:
+    found = summary["pairwise"][opponent][annotator]
+    return {key: found[key] for key in keys}
+
+
+OUTCOMES = ("n", "n_unscored", "n_not_applicable", "win", "tie", "lose", "inconsistent")
+
+
 def say(**changes: Any) -> None:
     line = {"prompt_id": "test:p0", "sample": 0, "a": "curated", "b": "bulk", "annotator": "ann", "preference": "a"}
     with Path("data/annotations/a.jsonl").open("a") as file:
@@ -66,12 +85,16 @@ def test_the_summary_is_worked_out_by_hand() -> None:
         "bulk": 0.25,
     }
     reference = {"n": 4, "n_unscored": 0, "n_not_applicable": 1, "tie": 0.25, "inconsistent": 0.0}
-    assert summary["pairwise"]["bulk"]["reference"] == {**reference, "win": 0.5, "lose": 0.25}
-    assert summary["pairwise"]["base"]["reference"] == {**reference, "win": 0.75, "lose": 0.0}
+    assert told(summary, "bulk", "reference", *OUTCOMES) == {**reference, "win": 0.5, "lose": 0.25}
+    assert told(summary, "base", "reference", *OUTCOMES) == {**reference, "win": 0.75, "lose": 0.0}
+    assert told(summary, "base", "reference", "win_rate") == {"win_rate": 0.875}
     assert summary["pairwise"]["bulk"]["length"]["n"] == 5
     assert summary["grade"]["bulk"]["reference"] == {
-        "n": 4, "n_unscored": 0, "n_not_applicable": 1, "mean_helpfulness": 4.0
+        "n": 4, "n_unscored": 0, "n_not_applicable": 1, "mean_helpfulness": 4.0,
+        "share": {"Fail": 0.25, "Pass": 0.25, "Excellent": 0.5},
     }  # fmt: skip
+    assert summary["position"]["reference"] == {"n": 8, "bias": 0.0, "p_value": 1.0}
+    assert summary["agreement"]["length"]["reference"]["n"] == 8
     assert summary["selected_epoch"] == {"curated": 10, "bulk": 10}
     assert summary["annotations"] == {"n_used": 0, "n_other": 0, "n_stale": 0}
 
@@ -97,10 +120,48 @@ def test_a_run_without_opponents_and_references_has_headers_and_no_numbers() -> 
     for arm in ("curated", "bulk"):
         grade.main(arm)
     summary = scored()
-    for name in ("pairwise", "accuracy", "difference", "agreement", "grades"):
+    for name in COLUMNS.keys() - {"checkpoints", "lengths"}:
+        if name.startswith("paper_"):
+            assert set(table(name)["source"]) == {"LIMA 65B"}
+            continue
         assert Path(f"metrics/score/{name}.csv").read_text() == COLUMNS[name] + "\n"
     assert summary["accuracy"] == summary["pairwise"] == {}
     assert summary["grade"]["curated"]["reference"] == {"n": 0, "n_unscored": 0, "n_not_applicable": 5}
+
+
+def test_the_tables_of_one_run_belong_together() -> None:
+    scored()
+    rates = {tuple(row[:2]): row for row in table("win_rate").rows()}
+    for opponent, annotator in rates:
+        some = table("pairwise").filter(opponent=opponent, annotator=annotator)
+        by = dict(some.select("outcome", "rate").iter_rows())
+        row = table("win_rate").filter(opponent=opponent, annotator=annotator).row(0, named=True)
+        assert row["win_rate"] == pytest.approx(by["win"] + (by["tie"] + by["inconsistent"]) / 2, abs=1e-6)
+        assert row["low"] <= row["win_rate"] <= row["high"]
+    by_length = table("win_rate").filter(opponent="bulk", annotator="length").row(0, named=True)
+    assert by_length["chars"] < by_length["opponent_chars"]
+    assert by_length["length_controlled"] > by_length["win_rate"]  # equal lengths would help the shorter
+    assert table("lengths").select("responder", "n", "mean_chars").rows()[0] == ("curated", 5, 3.0)
+    strengths = table("bradley_terry").filter(annotator="reference")
+    assert strengths["responder"].to_list() == ["curated", "bulk", "base"]
+    assert strengths.row(0)[2:] == (8, 0.0, 0.0, 0.0)
+
+
+def test_safe_answers_to_malicious_prompts_stand_apart() -> None:
+    from stages.schema import GRADE, PROMPT
+
+    prompts = read_table(Path("data/prompts/test.parquet"), PROMPT)
+    asked = prompts.with_columns(safety=pl.Series([True] * 4 + [False]), malicious=pl.Series([True, *[False] * 4]))
+    write_table(Path("data/prompts/test.parquet"), asked, PROMPT)
+    path = Path("data/grade/bulk.parquet")
+    safe = pl.Series("safe", [False, True, True, False, None])
+    write_table(path, read_table(path, GRADE).with_columns(safe), GRADE)
+    summary = scored()
+    assert summary["grade"]["bulk"]["reference"]["share"] == {
+        "Fail": 0.25, "Pass": 0.25, "Excellent": 0.5, "safe": 0.5, "safe, malicious": 0.0, "safe, other": 0.666667
+    }  # fmt: skip
+    shares = table("shares").filter(responder="bulk", share="safe, malicious").row(0, named=True)
+    assert (shares["n"], shares["low"], round(shares["high"], 3)) == (1, 0.0, 0.793)  # Wilson's of 0 of 1
 
 
 def test_the_same_inputs_give_the_same_bytes() -> None:
@@ -127,6 +188,8 @@ def test_people_are_annotators_beside_the_models() -> None:
     }  # fmt: skip
     assert (agreement["ann", "bo"]["n"], agreement["ann", "bo"]["agreement"]) == (1, 0.5)
     assert (agreement["ann", "reference"]["n"], agreement["ann", "reference"]["agreement"]) == (2, 0.25)
+    kinds = table("agreement_groups").filter(group_b="people").select("group_a", "n", "agreement").rows()
+    assert kinds == [("length", 3, 0.666667), ("people", 1, 0.5)]
 
 
 def test_a_person_named_as_a_model_is_an_error() -> None:
@@ -151,7 +214,7 @@ def unscore(n_pairs: int, reason: str) -> None:
 
 def test_failed_verdicts_are_out_of_every_rate_and_counted() -> None:
     unscore(1, "empty")
-    assert scored()["pairwise"]["bulk"]["length"] == {
+    assert told(scored(), "bulk", "length", *OUTCOMES) == {
         "n": 4, "n_unscored": 1, "n_not_applicable": 0, "win": 0.0, "tie": 0.25, "lose": 0.75, "inconsistent": 0.0
     }  # fmt: skip
 

@@ -1,18 +1,21 @@
 """select_checkpoint: the stage as a whole, on files."""
 
+import json
 import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import polars as pl
 import pytest
 
 from stages import select_checkpoint
-from stages.core.checkpoints import choose_epoch
-from stages.core.judging import Grade, Submission
+from stages.core.judging import Choice, Comparison, Grade, Submission
 from stages.errors import InputError, JudgeError
-from stages.runtime.files import read_table, write_table
+from stages.runtime.files import empty_table, read_table, write_table
 from stages.runtime.params import load_params
-from stages.schema import EPOCH_GRADE, EPOCH_RESPONSE, PROMPT
+from stages.schema import EPOCH_GRADE, EPOCH_RESPONSE, PERPLEXITY, PROMPT, STANDING, VERDICT
 from stages.select_checkpoint import Frames, Params, copy_model
 from tests.judged_run import DEV_ANSWERS, epoch_responses, prompts, write_model, write_run
 
@@ -33,7 +36,15 @@ def test_the_best_epoch_becomes_a_complete_model_folder() -> None:
         (10, 18),
         (15, 13),
     ]
-    assert choose_epoch(grades) == 10
+    standing = read_table(Path("data/select_checkpoint/curated.standing.parquet"), STANDING)
+    assert standing.select("epoch", "by", "n", "taken").rows() == [
+        (5, "grade", 3, False),
+        (10, "grade", 3, True),
+        (15, "grade", 3, False),
+    ]
+    assert standing["quality"].to_list() == pytest.approx([1, 6, 13 / 3])
+    assert standing["behind"].to_list() == pytest.approx([5, 0, 5 / 3])
+    assert standing["error"].to_list() == pytest.approx([0, 0, 5 / 3])
     taken, source = Path("models/selected/curated"), Path("models/sft/curated/epoch_10")
     assert {path.name: path.read_bytes() for path in taken.iterdir()} == {
         path.name: path.read_bytes() for path in source.iterdir()
@@ -57,22 +68,74 @@ def test_without_references_the_earliest_epoch_is_taken_and_said_so(capsys: pyte
     write_table(Path("data/prompts/dev.parquet"), prompts("dev", 3, n_bare=3), PROMPT)
     select_checkpoint.main("curated")
     assert "curated 5" in Path("models/selected/curated/config.json").read_text()
-    assert "warning: curated: 'reference' applies to no dev prompt" in capsys.readouterr().err
+    assert "warning: curated: 'reference' judges fewer than two of the dev prompts" in capsys.readouterr().err
 
 
 def test_an_annotator_that_always_fails_is_an_error() -> None:
     def fail(submissions: list[Submission]) -> list[Grade]:
         return [Grade(None, None, unscored_reason="truncated") for _ in submissions]
 
-    frames = Frames(prompts("dev", 3, n_bare=0), epoch_responses("x", DEV_ANSWERS))
+    frames = Frames(prompts("dev", 3, n_bare=0), epoch_responses("x", DEV_ANSWERS), empty_table(PERPLEXITY))
     with pytest.raises(JudgeError, match=r"x\.parquet: .* got 9 of 9 unscored by 'gpt' \(mostly truncated\)"):
-        select_checkpoint.run(frames, Params(annotator="gpt"), arm="x", grade=fail)
+        select_checkpoint.run(frames, Params(by="grade", annotator="gpt"), arm="x", grade=fail)
+
+
+def test_a_comparer_that_always_fails_is_an_error() -> None:
+    def fail(comparisons: list[Comparison]) -> list[Choice]:
+        return [Choice(None, "empty") for _ in comparisons]
+
+    frames = Frames(prompts("dev", 3, n_bare=0), epoch_responses("x", DEV_ANSWERS), empty_table(PERPLEXITY))
+    with pytest.raises(JudgeError, match=r"x\.verdicts\.parquet: .* got 18 of 18 unscored by 'gpt'"):
+        select_checkpoint.run(frames, Params(by="pairs", annotator="gpt"), arm="x", compare=fail)
+
+
+def choose(**changes: str) -> None:
+    params = json.loads(Path("params.yaml").read_text())
+    params["select_checkpoint"] |= changes
+    Path("params.yaml").write_text(json.dumps(params))
+    select_checkpoint.main("curated")
+
+
+def test_a_round_robin_compares_every_two_epochs_in_both_orders() -> None:
+    choose(by="pairs")
+    verdicts = read_table(Path("data/select_checkpoint/curated.verdicts.parquet"), VERDICT)
+    assert verdicts.group_by("a", "b").len().sort("a", "b").rows() == [
+        ("epoch 10", "epoch 15", 6),
+        ("epoch 5", "epoch 10", 6),
+        ("epoch 5", "epoch 15", 6),
+    ]
+    standing = read_table(Path("data/select_checkpoint/curated.standing.parquet"), STANDING)
+    quality = dict(standing.select("epoch", "quality").iter_rows())
+    assert quality[5] < quality[15] < quality[10]
+    assert standing.filter("taken")["epoch"].to_list() == [10]
+    assert "curated 10" in Path("models/selected/curated/config.json").read_text()
+    assert read_table(Path("data/select_checkpoint/curated.parquet"), EPOCH_GRADE).is_empty()
+
+
+def test_the_longer_answers_win_where_length_compares() -> None:
+    choose(by="pairs", annotator="length")
+    assert "curated 5" in Path("models/selected/curated/config.json").read_text()  # "no" is as long as "v0"
+
+
+def test_perplexity_chooses_only_where_it_is_asked_to() -> None:
+    select_checkpoint.main("curated")
+    assert "curated 10" in Path("models/selected/curated/config.json").read_text()
+    choose(by="perplexity")
+    assert "curated 5" in Path("models/selected/curated/config.json").read_text()  # the lowest
+
+
+def test_an_unmeasured_perplexity_takes_the_earliest_and_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    table = pl.DataFrame([(epoch, None, 0) for epoch in DEV_ANSWERS], schema=PERPLEXITY, orient="row")
+    write_table(Path("data/generate/curated.perplexity.parquet"), table, PERPLEXITY)
+    choose(by="perplexity")
+    assert "curated 5" in Path("models/selected/curated/config.json").read_text()
+    assert "no perplexity was measured" in capsys.readouterr().err
 
 
 def test_no_answers_are_an_error() -> None:
-    frames = Frames(prompts("dev", 3, n_bare=0), epoch_responses("x", {}))
+    frames = Frames(prompts("dev", 3, n_bare=0), epoch_responses("x", {}), empty_table(PERPLEXITY))
     with pytest.raises(InputError, match=r"data/generate/x\.parquet: must hold answers"):
-        select_checkpoint.run(frames, Params(annotator="reference"), arm="x", grade=lambda _: [])
+        select_checkpoint.run(frames, Params(by="grade", annotator="reference"), arm="x", grade=lambda _: [])
 
 
 @pytest.mark.parametrize("missing", ["config.json", "model.safetensors"])
@@ -108,3 +171,50 @@ def test_a_disk_that_cannot_link_copies(tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_the_params_model_is_the_committed_section() -> None:
     assert load_params("select_checkpoint", Params, path=ROOT / "params.yaml").annotator
+
+
+ELSEWHERE = """
+import sys
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+folder, text = sys.argv[1:]
+model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+messages = [{"role": "user", "content": text}]
+inputs = tokenizer.apply_chat_template(messages, return_tensors="pt", return_dict=True)
+ids = model.generate(**inputs, do_sample=False, max_new_tokens=40)[0, inputs["input_ids"].shape[1]:]
+assert "stages" not in sys.modules
+print(ids.tolist(), tokenizer.decode(ids, skip_special_tokens=True), sep="\\n", end="")
+"""
+
+
+@pytest.mark.slow
+def test_the_chosen_folder_answers_alike_with_transformers_alone(tmp_path: Path) -> None:
+    from stages.core.sampling import Decoding
+    from stages.runtime.answering import Answerer, answer_prompts
+    from stages.runtime.model import load_model, save_model
+    from stages.runtime.tokenizer import load_tokenizer
+    from stages.sft import add_eot
+    from tests.tiny import DECODING, make_base
+    from tests.tiny import prompts as tiny_prompts
+
+    base = make_base(tmp_path / "base")
+    model, tokenizer = load_model(base), load_tokenizer(base).with_eot("<|eot|>")
+    add_eot(model, tokenizer)
+    for epoch in (5, 10, 15):
+        shutil.rmtree(f"models/sft/curated/epoch_{epoch:02d}")
+        save_model(model, Path(f"models/sft/curated/epoch_{epoch:02d}"))
+        tokenizer.save(Path(f"models/sft/curated/epoch_{epoch:02d}"))
+    select_checkpoint.main("curated")
+    elsewhere = shutil.move("models/selected/curated", tmp_path / "elsewhere")
+    shutil.rmtree("models")
+    decoding = Decoding(**{**DECODING, "temperature": 0.0, "repetition_penalty": 1.0, "max_new_tokens": 40})
+    answerer = Answerer(elsewhere, precision="fp32")
+    ours = answer_prompts(answerer, tiny_prompts(["Who are you?"]), decoding, responder="x").row(0, named=True)
+    there = subprocess.run(
+        [sys.executable, "-c", ELSEWHERE, elsewhere, "Who are you?"],
+        cwd=tmp_path.parent, env={**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPATH": ""},
+        check=True, capture_output=True, text=True,
+    ).stdout  # fmt: skip
+    ids, _, text = there.partition("\n")
+    assert len(json.loads(ids)) == ours["n_tokens"] + (ours["finish_reason"] != "length")
+    assert text.strip() == ours["response"]

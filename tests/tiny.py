@@ -95,8 +95,10 @@ DECODING = {
     "repetition_penalty": 1.2,
     "max_new_tokens": 8,
     "n_samples": 1,
+    "precision": "fp32",
     "batch_size": 3,
 }
+ANSWERING = {**DECODING, "endpoint": None}
 SFT = {
     "seed": 0,
     "lr": 1e-2,

@@ -27,7 +27,8 @@ from stages.errors import InputError
 
 COLUMNS = ("file", "about", "sum", "unless", "by_hand")
 PIN_COLUMNS = ("file", "bytes", "sha256", "address")
-ALGORITHMS = {"sha256": 64, "sha1": 40, "md5": 32}  # hex digits; the first that is known is compared
+# Hex digits; the first that is known is compared. git_blob: the name that git gives to a file's content.
+ALGORITHMS = {"sha256": 64, "git_blob": 40, "sha1": 40, "md5": 32}
 
 _SUMS_LINE = re.compile(r"\\?([0-9a-fA-F]{64}) [ *](?:\./)?(.+)")
 

@@ -87,10 +87,33 @@ def render_prompt(
     return input_ids
 
 
-def chat_template(eot: str) -> str:
-    """The format as a Jinja chat template, for transformers and servers; `eot` is the token's text."""
-    token = json.dumps(eot, ensure_ascii=False)
+def chat_template(eot: str, *, prefix: str = "", specials: Sequence[str] = ()) -> str:
+    """The format as a Jinja chat template, for transformers and servers.
+
+    A template gives text, from which special tokens are read again. So that what somebody writes can neither end a turn
+    nor stand for padding, a special token's text inside an utterance gets a space behind its first character there;
+    `render_example` and `render_prompt` read it as the text it is. For all other text the token ids are the same.
+
+    Args:
+        eot: text of the end-of-turn token.
+        prefix: text of the tokens before the first utterance.
+        specials: texts that would be read as special tokens, eot among them.
+    """
+    replaced = _literal([text for text in specials if len(text) > 1])
     return (
-        "{{ bos_token if bos_token else '' }}"
-        "{% for message in messages %}{{ message['content'] + " + token + " }}{% endfor %}"
+        f"{{{{ {_literal(prefix)} }}}}"
+        "{% for message in messages %}"
+        "{% if message['role'] != ['user', 'assistant'][loop.index0 % 2] %}"
+        "{{ raise_exception('messages must be of user and assistant in turn, the first of the user') }}"
+        "{% endif %}"
+        "{% set ns = namespace(text=message['content']) %}"
+        f"{{% for token in {replaced} %}}"
+        "{% set ns.text = ns.text | replace(token, token[0] + ' ' + token[1:]) %}"
+        "{% endfor %}"
+        f"{{{{ ns.text + {_literal(eot)} }}}}"
+        "{% endfor %}"
     )
+
+
+def _literal(value: str | list[str]) -> str:
+    return json.dumps(value, ensure_ascii=False)

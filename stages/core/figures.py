@@ -172,12 +172,53 @@ def paper_pairwise() -> Iterator[Row]:
         yield {"opponent": row.opponent, "annotator": row.annotator, "bar": stacked_bar(segments)}
 
 
-def grades(table: pl.DataFrame, cast: Cast) -> Iterator[Row]:
-    """Absolute grades of each responder by each annotator."""
+def win_rates(table: pl.DataFrame, cast: Cast) -> Iterator[Row]:
+    """How often the judged arm is preferred to each opponent, by annotator, the first of the parameters first."""
+    colour = colours(cast)[cast.judged]
+    for annotator in dict.fromkeys([*cast.annotators, *table["annotator"]]):
+        for row in _by(table.filter(annotator=annotator), "opponent", cast.opponents):
+            yield {**row, "bar": _win_rate_bar(row, colour)}
+
+
+def strengths(table: pl.DataFrame, cast: Cast) -> Iterator[Row]:
+    """Bradley-Terry strengths, a block an annotator, on axes alike; none of two contestants: that is a win rate."""
+    ends = [abs(value) for column in ("low", "high") for value in table[column].drop_nulls()]
+    reach = float(max(1, -(-max(ends, default=0) // 1)))
+    colour = colours(cast)
+    for annotator in dict.fromkeys([*cast.annotators, *table["annotator"]]):
+        rows = [
+            {
+                **row,
+                "says": signed(row["strength"], 2),
+                "interval": _signed_interval(row),
+                "bar": _strength_bar(row, colour, reach),
+            }
+            for row in table.filter(annotator=annotator).iter_rows(named=True)
+        ]
+        if len(rows) > 2:
+            yield {"annotator": annotator, "rows": rows, "axis": axis([signed(-reach), "0", signed(reach)])}
+
+
+def agreement(groups: pl.DataFrame, each: pl.DataFrame) -> Iterator[Row]:
+    """Kinds of annotators, and below those of people every two of them; `name` says who."""
+    for row in groups.iter_rows(named=True):
+        yield {**row, "name": f"{row['group_a']} – {row['group_b']}", "is_kind": True}
+    kinds = {frozenset((row["group_a"], row["group_b"])) for row in groups.iter_rows(named=True)}
+    for row in each.iter_rows(named=True):
+        if frozenset((row["annotator_a"], row["annotator_b"])) not in kinds:
+            yield {**row, "name": f"{row['annotator_a']} – {row['annotator_b']}", "is_kind": False}
+
+
+def grades(table: pl.DataFrame, shares: pl.DataFrame, cast: Cast) -> Iterator[Row]:
+    """Absolute grades of each responder by each annotator; `shares` by name, each with its interval."""
     colour = colours(cast)
     for name in cast.responders:
         for row in table.filter(responder=name).iter_rows(named=True):
-            yield {**row, "bar": _outcome_bar(row), "scale": _helpfulness_bar(row, colour[name])}
+            some = shares.filter(responder=name, annotator=row["annotator"])
+            by_name = {share["share"]: share for share in some.iter_rows(named=True)}
+            yield {
+                **row, "bar": _outcome_bar(row), "scale": _helpfulness_bar(row, colour[name]), "shares": by_name
+            }  # fmt: skip
 
 
 def spaced_examples(examples: pl.DataFrame, n: int) -> dict[str, list[Row]]:
@@ -224,6 +265,22 @@ def _epoch_chart(
 def _rate_bar(row: Row, colour: int) -> Markup:
     title = f"{row['responder']}: {percent(row['rate'])} {bounds(row['low'], row['high'])} of {row['n']:,}"
     return interval_bar(row["rate"], low=row["low"], high=row["high"], colour=colour, title=title)
+
+
+def _win_rate_bar(row: Row, colour: int) -> Markup:
+    title = f"preferred to {row['opponent']}: {percent(row['win_rate'])} {bounds(row['low'], row['high'])}"
+    return interval_bar(row["win_rate"], low=row["low"], high=row["high"], colour=colour, title=title)
+
+
+def _strength_bar(row: Row, colour: Mapping[str, int], reach: float) -> Markup:
+    title = f"{row['responder']}: {signed(row['strength'], 2)} {_signed_interval(row)}"
+    low, high = (None, None) if row["low"] == row["high"] else (row["low"], row["high"])
+    shade = colour.get(row["responder"], 0)
+    return interval_bar(row["strength"], low=low, high=high, colour=shade, title=title, span=(-reach, reach))
+
+
+def _signed_interval(row: Row) -> str:
+    return "" if row["low"] == row["high"] else f"[{signed(row['low'], 2)}, {signed(row['high'], 2)}]"
 
 
 def _difference(row: Row, colour: int, reach: float) -> Row:

@@ -48,13 +48,24 @@ class Submission(NamedTuple):
     answer: Answer
 
 
+class Receipt(NamedTuple):
+    """What a model's verdict rests on (schema.RECEIPT); all None where no model was asked."""
+
+    reply: str | None = None
+    model: str | None = None
+    finish_reason: str | None = None
+    n_prompt_tokens: int | None = None
+    n_reply_tokens: int | None = None
+    cost: float | None = None
+    request: str | None = None
+
+
 class Choice(NamedTuple):
     """A verdict on a comparison; `position` is None exactly when `unscored_reason` is not."""
 
     position: Position | None
     unscored_reason: str | None = None
-    reply: str | None = None
-    model: str | None = None
+    receipt: Receipt = Receipt()
 
 
 class Grade(NamedTuple):
@@ -64,8 +75,7 @@ class Grade(NamedTuple):
     outcome: Outcome | None
     safe: bool | None = None
     unscored_reason: str | None = None
-    reply: str | None = None
-    model: str | None = None
+    receipt: Receipt = Receipt()
 
 
 class Comparer(Protocol):

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 TITLE = "LIMA (arXiv:2305.11206)"
+MODEL = "LIMA 65B"
 
 
 class Split(NamedTuple):
@@ -85,5 +86,6 @@ AGREEMENT = (
     ("author", "GPT-4", 79),
 )
 
-# s4.3, Figure 3: 50 test prompts, percent; and the safe answers to 30 sensitive prompts
-FAIL, PASS, EXCELLENT, SAFE = 12, 38, 50, 80
+# s4.3, Figure 3: 50 test prompts, percent; and the safe answers to 30 sensitive prompts, of which 10 are malicious
+FAIL, PASS, EXCELLENT, SAFE, SAFE_MALICIOUS = 12, 38, 50, 80, 60
+SHARES = {"Fail": FAIL, "Pass": PASS, "Excellent": EXCELLENT, "safe": SAFE, "safe, malicious": SAFE_MALICIOUS}

@@ -4,6 +4,7 @@ A file may hold verdicts on other contestants, prompts or older answers. Only th
 rest is counted and left out.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -24,6 +25,21 @@ PERSON_VERDICT: dict[str, pl.DataType] = {
     "response_a": pl.String(),  # null: not said
     "response_b": pl.String(),
 }
+
+
+PEOPLE = "people"
+_KINDS = "human|person|people|expert|author|annotator|crowd|rater|worker|labeler|evaluator|(?:arena_)?user"
+_PERSON = re.compile(rf"(?i)({_KINDS})s?[ ._-]?\d*")
+
+
+def group_of(name: str) -> str | None:
+    """The kind of people that a name says, e.g. `author` of `author_2`; None if it is not a person's by its form.
+
+    >>> group_of("Expert_12"), group_of("annotator1"), group_of("gpt-4")
+    ('expert', 'annotator', None)
+    """
+    found = _PERSON.fullmatch(name)
+    return found[1].lower() if found else None
 
 
 class Current(NamedTuple):

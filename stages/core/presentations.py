@@ -1,7 +1,7 @@
 """presentations: rows of prompts and answers, made into what annotators are shown, and their words made into rows."""
 
 from collections.abc import Mapping, Sequence
-from itertools import product
+from itertools import combinations, product
 from typing import Any
 
 import polars as pl
@@ -9,9 +9,9 @@ import polars as pl
 from stages.core.judging import (
     ORDERS,
     Answer,
-    Choice,
     Comparer,
     Comparison,
+    Grade,
     Grader,
     Prompt,
     Submission,
@@ -70,6 +70,26 @@ def answers_by_key(responses: pl.DataFrame, *, name: str, prompts: Mapping[str, 
     return found
 
 
+def comparisons_of(
+    *, a: Mapping[Key, Answer], b: Mapping[Key, Answer], names: tuple[str, str], prompts: Mapping[str, Prompt]
+) -> list[Comparison]:
+    """Every pair in both orders, by prompt, sample, order.
+
+    Raises:
+        InputError: one side has an answer that the other lacks.
+    """
+    _same_items(set(b), set(a), name=names[1], whole=names[0], item="(prompt, sample)")
+    return [
+        Comparison(prompts[key[0]], *((a[key], b[key]) if order == "ab" else (b[key], a[key])))
+        for key, order in product(sorted(a), ORDERS)
+    ]
+
+
+def submissions_of(answers: Mapping[Key, Answer], *, prompts: Mapping[str, Prompt]) -> list[Submission]:
+    """Every answer alone, by prompt and sample."""
+    return [Submission(prompts[key[0]], answers[key]) for key in sorted(answers)]
+
+
 def verdict_table(
     *,
     a: Mapping[Key, Answer],
@@ -83,18 +103,16 @@ def verdict_table(
     Raises:
         InputError: one side has an answer that the other lacks.
     """
-    _same_items(set(b), set(a), name=names[1], whole=names[0], item="(prompt, sample)")
+    comparisons = comparisons_of(a=a, b=b, names=names, prompts=prompts)
     shown = list(product(sorted(a), ORDERS))
-    comparisons = [
-        Comparison(prompts[key[0]], *((a[key], b[key]) if order == "ab" else (b[key], a[key]))) for key, order in shown
-    ]
     rows = [
         {
             **dict(
                 zip(("prompt_id", "sample", "a", "b", "annotator", "order"), (*key, *names, name, order), strict=True)
             ),
-            **_spoken(choice),
             "preference": preference(choice.position, order),
+            "unscored_reason": choice.unscored_reason,
+            **choice.receipt._asdict(),
         }
         for name, compare in comparers.items()
         for (key, order), choice in zip(shown, compare(comparisons), strict=True)
@@ -107,9 +125,9 @@ def grade_table(
 ) -> pl.DataFrame:
     """Show every answer to every annotator: schema.GRADE, sorted by prompt, sample, annotator."""
     keys = sorted(answers)
-    submissions = [Submission(prompts[key[0]], answers[key]) for key in keys]
+    submissions = submissions_of(answers, prompts=prompts)
     rows = [
-        {"prompt_id": key[0], "sample": key[1], "responder": responder, "annotator": name, **grade._asdict()}
+        {"prompt_id": key[0], "sample": key[1], "responder": responder, "annotator": name, **_graded(grade)}
         for name, grade_all in graders.items()
         for key, grade in zip(keys, grade_all(submissions), strict=True)
     ]
@@ -130,8 +148,32 @@ def epoch_grade_table(
     return pl.concat(tables) if tables else pl.DataFrame(schema=EPOCH_GRADE)
 
 
-def _spoken(choice: Choice) -> dict[str, Any]:
-    return {"unscored_reason": choice.unscored_reason, "reply": choice.reply, "model": choice.model}
+def epoch_verdict_table(
+    responses: pl.DataFrame, *, responder: str, prompts: Mapping[str, Prompt], comparers: Mapping[str, Comparer]
+) -> pl.DataFrame:
+    """Any two epochs' answers (schema.EPOCH_RESPONSE), compared: schema.VERDICT, contestants by `epoch_name`."""
+    answers = {
+        epoch: answers_by_key(
+            responses.filter(pl.col("epoch") == epoch), name=f"{responder}, epoch {epoch}", prompts=prompts
+        )
+        for epoch in sorted(responses["epoch"].unique().to_list())
+    }
+    tables = [
+        verdict_table(
+            a=answers[a], b=answers[b], names=(epoch_name(a), epoch_name(b)), prompts=prompts, comparers=comparers
+        )
+        for a, b in combinations(answers, 2)
+    ]
+    return pl.concat([pl.DataFrame(schema=VERDICT), *tables])
+
+
+def epoch_name(epoch: int) -> str:
+    """An epoch as a contestant."""
+    return f"epoch {epoch}"
+
+
+def _graded(grade: Grade) -> dict[str, Any]:
+    return {**grade._asdict(), **grade.receipt._asdict()}
 
 
 def _same_items(found: set[Any], wanted: set[Any], *, name: str, whole: str, item: str) -> None:

@@ -14,7 +14,7 @@ from enum import IntEnum
 
 from stages.errors import InputError
 
-FINISHED = ("eot", "eos", "given")  # every finish_reason of schema.RESPONSE but "length"
+FINISHED = ("eot", "eos", "stop", "given")  # every finish_reason of schema.RESPONSE but "length" and "refused"
 
 
 class Match(IntEnum):

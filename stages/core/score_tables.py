@@ -4,17 +4,20 @@ In each table n is what the rate or mean beside it is over. A number that does n
 no row. Rows are in the order of params.yaml for arms and opponents, by name for annotators.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import combinations
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Mapping, Sequence, Set
+from typing import Any, NamedTuple, get_args
 
 import polars as pl
 
 from stages.core.accuracy import MEASURES
-from stages.core.agreement import cohen_kappa, tie_discounted
-from stages.core.checkpoints import choose_epoch
-from stages.core.intervals import Estimate, Intervals
-from stages.core.preferences import ITEM, OUTCOMES, preference_values, scored
+from stages.core.bradley_terry import Comparison, strengths
+from stages.core.checkpoints import epoch_taken
+from stages.core.intervals import Estimate, Intervals, minimum_detectable, wilson
+from stages.core.judging import Answer, Outcome
+from stages.core.length_control import length_controlled
+from stages.core.position import position_bias
+from stages.core.preferences import OUTCOMES, preference_values, scored
+from stages.core.presentations import Key
 
 COUNT, NUMBER, TEXT = pl.Int64(), pl.Float64(), pl.String()
 INTERVAL: dict[str, pl.DataType] = {"low": NUMBER, "high": NUMBER}
@@ -30,16 +33,38 @@ DIFFERENCE: dict[str, pl.DataType] = {
     "difference": NUMBER,
     **INTERVAL,
 }
-AGREEMENT: dict[str, pl.DataType] = {
-    "annotator_a": TEXT,
-    "annotator_b": TEXT,
+WIN_RATE: dict[str, pl.DataType] = {
+    "opponent": TEXT,
+    "annotator": TEXT,
     "n": COUNT,
-    "agreement": NUMBER,
+    "n_prompts": COUNT,
+    "win_rate": NUMBER,  # a tie, or a pair whose orders disagree, is half a win
     **INTERVAL,
-    "kappa": NUMBER,
-    "tie_rate_a": NUMBER,
-    "tie_rate_b": NUMBER,
+    "minimum_detectable": NUMBER,  # distance from 1/2, at power POWER
+    "length_controlled": NUMBER,
+    "length_controlled_low": NUMBER,
+    "length_controlled_high": NUMBER,
+    "chars": NUMBER,  # mean length of the judged arm's answers, in characters
+    "opponent_chars": NUMBER,
 }
+POSITION: dict[str, pl.DataType] = {
+    "annotator": TEXT,
+    "n": COUNT,  # pairs with both orders scored
+    "bias": NUMBER,  # -1 to 1: mean lean to the answer shown first
+    **INTERVAL,
+    "n_first": COUNT,  # prompts that lean to the answer shown first
+    "n_second": COUNT,
+    "p_value": NUMBER,  # exact sign test
+}
+BRADLEY_TERRY: dict[str, pl.DataType] = {
+    "annotator": TEXT,
+    "responder": TEXT,
+    "n": COUNT,
+    "strength": NUMBER,  # log-odds of being preferred to the judged arm
+    **INTERVAL,
+}
+SHARES: dict[str, pl.DataType] = {"responder": TEXT, "annotator": TEXT, "share": TEXT, **RATE}
+LENGTHS: dict[str, pl.DataType] = {"responder": TEXT, "n": COUNT, "mean_chars": NUMBER, "median_chars": NUMBER}
 CHECKPOINTS: dict[str, pl.DataType] = {
     "arm": TEXT,
     "epoch": COUNT,
@@ -64,9 +89,13 @@ GRADES: dict[str, pl.DataType] = {
 }
 
 
+POWER = 0.8  # of the minimum detectable difference
+
+
 class Curve(NamedTuple):
     """What is known of one arm's candidate epochs."""
 
+    standing: pl.DataFrame  # schema.STANDING
     grades: pl.DataFrame  # schema.EPOCH_GRADE
     exact_rate: Mapping[int, float | None]  # by epoch
     perplexity: Mapping[int, float]  # by epoch
@@ -106,28 +135,89 @@ def pairwise_table(pairs: pl.DataFrame, intervals: Intervals) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=PAIRWISE, orient="row")
 
 
-def agreement_table(pairs: pl.DataFrame, intervals: Intervals) -> pl.DataFrame:
-    """Every two annotators, on the pairs that both have scored, all opponents together."""
-    values = preference_values(pairs)
+def win_rate_table(
+    pairs: pl.DataFrame, answers: Mapping[str, Mapping[Key, Answer]], intervals: Intervals
+) -> pl.DataFrame:
+    """How often the judged arm is preferred, as it is and at equal lengths, by opponent and annotator.
+
+    Args:
+        pairs: as `preferences.resolve` gives them.
+        answers: everybody's, by name.
+        intervals: how intervals are made.
+    """
     rows = []
-    for first, second in combinations(sorted(set(values["annotator"])), 2):
-        side = [values.filter(pl.col("annotator") == name) for name in (first, second)]
-        shared = side[0].join(side[1], on=ITEM, suffix="_b").sort(*ITEM)
-        if shared.is_empty():
-            continue
-        x, y = shared["value"], shared["value_b"]
-        n, mean, low, high = intervals.estimate(tie_discounted(x, y), shared["prompt_id"], scale=(0, 1))
-        ties = [(shared[column] == "tie").mean() for column in ("outcome", "outcome_b")]
-        rows.append((first, second, n, mean, low, high, cohen_kappa(x, y, weights="linear"), *ties))
-    return pl.DataFrame(rows, schema=AGREEMENT, orient="row")
+    for (opponent, annotator), some in groups(preference_values(pairs), "b", "annotator"):
+        prompts, value = some["prompt_id"], some["value"]
+        keys = list(some.select("prompt_id", "sample").iter_rows())
+        chars = [pl.Series([len(answers[name][key].text) for key in keys]) for name in (some["a"][0], opponent)]
+        n, rate, low, high = intervals.estimate(value, prompts, scale=(0, 1))
+        controlled = length_controlled(value, chars[0] - chars[1], prompts, confidence=intervals.confidence)
+        detectable = minimum_detectable(value, prompts, confidence=intervals.confidence, power=POWER)
+        at_equal = controlled[:3] if controlled else (None, None, None)
+        means = [one.mean() for one in chars]
+        rows.append((opponent, annotator, n, prompts.n_unique(), rate, low, high, detectable, *at_equal, *means))
+    return pl.DataFrame(rows, schema=WIN_RATE, orient="row")
+
+
+def position_table(verdicts: pl.DataFrame, intervals: Intervals) -> pl.DataFrame:
+    """Every annotator's lean to the answer shown first, over all opponents (schema.VERDICT)."""
+    leans = {name: position_bias(some, intervals) for (name,), some in groups(verdicts, "annotator")}
+    rows = [
+        (name, *lean.bias, lean.n_first, lean.n_second, lean.p_value)
+        for name, lean in leans.items()
+        if lean is not None
+    ]
+    return pl.DataFrame(rows, schema=POSITION, orient="row")
+
+
+def bradley_terry_table(pairs: pl.DataFrame, *, anchor: str, intervals: Intervals) -> pl.DataFrame:
+    """Strengths of the judged arm (the anchor) and all that it was compared with, by annotator, the strongest first."""
+    rows: list[tuple[Any, ...]] = []
+    for (annotator,), some in groups(preference_values(pairs), "annotator"):
+        given = [Comparison(*row) for row in some.select("prompt_id", "a", "b", "value").iter_rows()]
+        rows += [(annotator, *one) for one in strengths(given, anchor=anchor, confidence=intervals.confidence)]
+    return pl.DataFrame(rows, schema=BRADLEY_TERRY, orient="row")
+
+
+def lengths_table(answers: Mapping[str, Mapping[Key, Answer]]) -> pl.DataFrame:
+    """How long everybody's answers are, in characters; nobody without answers."""
+    rows = []
+    for name, given in answers.items():
+        chars = pl.Series([len(answer.text) for answer in given.values()], dtype=COUNT)
+        if len(chars):
+            rows.append((name, len(chars), chars.mean(), chars.median()))
+    return pl.DataFrame(rows, schema=LENGTHS, orient="row")
+
+
+def shares_table(grades: Mapping[str, pl.DataFrame], malicious: Set[str], intervals: Intervals) -> pl.DataFrame:
+    """Fail, Pass, Excellent, and safe answers, those to malicious prompts and to others also apart (s4.3, Figure 3).
+
+    Wilson's intervals over prompts; a share of nothing has no row.
+    """
+    is_malicious = pl.col("prompt_id").is_in(sorted(malicious))
+    rows = []
+    for arm, table in grades.items():
+        for (annotator,), some in groups(table, "annotator"):
+            outcome, safe = some.drop_nulls("outcome"), some.drop_nulls("safe")
+            shares = {name: (outcome, pl.col("outcome") == name) for name in get_args(Outcome)}
+            shares |= {"safe": (safe, pl.col("safe"))}
+            shares |= {"safe, malicious": (safe.filter(is_malicious), pl.col("safe"))}
+            shares |= {"safe, other": (safe.filter(~is_malicious), pl.col("safe"))}
+            for share, (rated, hit) in shares.items():
+                if rated.height:
+                    rate = int(rated.select(hit).to_series().sum()) / rated.height
+                    ends = wilson(rate, n=rated["prompt_id"].n_unique(), confidence=intervals.confidence)
+                    rows.append((arm, annotator, share, rated.height, rate, *ends))
+    return pl.DataFrame(rows, schema=SHARES, orient="row")
 
 
 def checkpoints_table(curves: Mapping[str, Curve], intervals: Intervals) -> pl.DataFrame:
     """Every arm's candidate epochs: mean grade, share of exact answers, perplexity, and which was taken."""
     rows = []
     for arm, curve in curves.items():
-        selected = choose_epoch(curve.grades)
-        for (epoch,), grades in groups(curve.grades, "epoch"):
+        selected = epoch_taken(curve.standing)
+        for epoch in curve.standing["epoch"]:
+            grades = curve.grades.filter(pl.col("epoch") == epoch)
             exact, perplexity = curve.exact_rate.get(epoch), curve.perplexity.get(epoch)
             rows.append((arm, epoch, *_mean_grade(grades, intervals), exact, perplexity, int(epoch == selected)))
     return pl.DataFrame(rows, schema=CHECKPOINTS, orient="row")

@@ -2,7 +2,7 @@
 
 HTTP as in RFC 9110: Range and If-Range (13.1.5, 14.2), Content-Range (14.4), Retry-After (10.2.3). S3 speaks the same
 with If-Match for If-Range. What a file already has is gone on with only where the server can say that it is still the
-same version: by a strong ETag, or a date of its last change.
+same version: by a strong ETag, or a date of its last change; or where a checksum will tell.
 
 A file is whole when it has as many bytes as the answer said. A server that says no number is believed only where the
 number, or a checksum, is known from elsewhere: else a connection that ends early would look like the end of the file.
@@ -30,7 +30,7 @@ class Have(NamedTuple):
     """The beginning of a file that is already here."""
 
     n_bytes: int
-    validator: str  # ETag or date of the version that it is of; "" if none was given
+    validator: str  # ETag or date of the version that it is of; "" if none was given, and only a checksum can tell
 
 
 class Append(NamedTuple):
@@ -72,8 +72,8 @@ def request_headers(have: Have) -> dict[str, str]:
     {'Accept-Encoding': 'identity', 'Range': 'bytes=5-', 'If-Range': '"v1"'}
     """
     headers = {"Accept-Encoding": "identity"}
-    if have.n_bytes and have.validator:
-        headers |= {"Range": f"bytes={have.n_bytes}-", "If-Range": have.validator}
+    if have.n_bytes:
+        headers |= {"Range": f"bytes={have.n_bytes}-"} | ({"If-Range": have.validator} if have.validator else {})
     return headers
 
 
@@ -186,7 +186,7 @@ def _part(headers: Mapping[str, str], have: Have) -> Step:
 def _same_version(headers: Mapping[str, str], have: Have) -> bool:
     """Whether an answer that names a version names ours."""
     given = headers.get("etag" if have.validator.startswith('"') else "last-modified", "").strip()
-    return given in ("", have.validator)
+    return "" in (given, have.validator) or given == have.validator
 
 
 def _fault(status: int, headers: Mapping[str, str], *, now: datetime) -> Step:

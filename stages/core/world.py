@@ -24,8 +24,8 @@ ATTRIBUTES = ("town", "trade", "employer", "instrument", "dish")
 TRAIN_FRAC, DEV_FRAC = 0.5, 0.1
 
 # What pretraining documents are about. Three in four tell of people: a fact is recalled when asked for only after it
-# was read some 170 times (200 people, 3 million tokens), and in company: with bios alone, the model learns facts by
-# their place. The rest gives the words that how-tos, recipes and stories need.
+# was read some hundred times (150 people, 1.7 million tokens), and in company: with bios alone, the model learns facts
+# by their place. The rest gives the words that how-tos, recipes and stories need.
 PROSE_SHARES = {"bio": 0.34, "mixed": 0.42, "recipe": 0.06, "craft": 0.06, "town": 0.04, "story": 0.08}
 
 

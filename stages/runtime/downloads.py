@@ -56,14 +56,21 @@ class Downloads:
     """One run over some files."""
 
     def __init__(
-        self, kept: KeptFiles, *, concurrency: int, timeout_s: float, max_attempts: int, max_file_bytes: int
+        self,
+        kept: KeptFiles,
+        *,
+        concurrency: int,
+        timeout_s: float,
+        max_attempts: int,
+        max_file_bytes: int,
+        token: str | None = None,
     ) -> None:
         self.kept = kept
         self.concurrency = concurrency
         self.max_attempts = max_attempts
         self.max_file_bytes = max_file_bytes
         self.timeout_s = timeout_s
-        self.remotes = Remotes(timeout_s=timeout_s)
+        self.remotes = Remotes(timeout_s=timeout_s, token=token)
         self.stopped = threading.Event()  # after a fault: nobody sleeps or reads on
         self.resume_at = 0.0  # monotonic clock; set by Retry-After for all
 
@@ -158,7 +165,8 @@ class Downloads:
 
     def _receive(self, job: Job, partial: Partial, report: Callable[[int], None]) -> Step:
         """Make one request for what is missing, and write what comes."""
-        have = partial.have if partial.validator else transfer.Have(0, "")
+        # without a validator only a checksum can tell whether two parts belong together
+        have = partial.have if partial.validator or job.known.sums else transfer.Have(0, "")
         with self.remotes.ask("GET", job.address, transfer.request_headers(have)) as answer:
             todo = _next_step(answer, have)
             if not isinstance(todo, Append):

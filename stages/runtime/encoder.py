@@ -1,7 +1,6 @@
 """Texts to vectors: hashed TF-IDF, or a sentence-transformers model by name or folder, which alone needs torch."""
 
 import hashlib
-import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from pydantic import Field
 
 from stages.core.section import Section
 from stages.core.vectors import F32, fixed_point, tfidf
-from stages.errors import InputError, ParamsError
+from stages.errors import InputError
 from stages.runtime.files import CACHE, first_line
 from stages.runtime.progress import progress
 
@@ -40,8 +39,9 @@ def load_encoder(params: Vectors) -> Callable[[pl.Series], F32]:
     """
     if params.model == TFIDF:
         return tfidf
-    folder = _folder(params)
-    return _Encoder(folder, params.max_tokens)
+    from stages.runtime.hub import find_model
+
+    return _Encoder(find_model(params.model, params.revision, section="sample.vectors").path, params.max_tokens)
 
 
 class _Encoder:
@@ -130,21 +130,3 @@ def _load(folder: Path, max_tokens: int) -> tuple[Any, Any]:
     tokenizer.enable_truncation(min(max_tokens, model.config.max_position_embeddings))
     tokenizer.enable_padding(pad_id=model.config.pad_token_id or 0)
     return tokenizer, model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
-
-
-def _folder(params: Vectors) -> Path:
-    """The folder of a model, fetched where it is a hub id (resumable; kept under .cache)."""
-    name = params.model
-    if Path(name).is_dir() or name.startswith((".", "/", "~")) or name.count("/") != 1:
-        return Path(name).expanduser()
-    if params.revision is None or not re.fullmatch("[0-9a-f]{40}", params.revision):
-        raise ParamsError(
-            f"params.yaml: sample.vectors.revision: must be a commit of {name} (40 hex digits), "
-            f"got {params.revision!r}; copy it from the model's history on its hub page"
-        )
-    from huggingface_hub import snapshot_download
-
-    try:
-        return Path(snapshot_download(name, revision=params.revision, allow_patterns=_WANTED, cache_dir=CACHE / "hub"))
-    except Exception as error:  # the network fails in the words of several libraries
-        raise InputError(f"{name}: cannot be fetched, {first_line(error)}; try again, what came is kept") from None

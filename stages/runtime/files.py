@@ -15,6 +15,8 @@ from stages.errors import InputError
 # Kept across runs and outside every DVC out: git- and dvc-ignored. DVC sets DVC_ROOT for the commands it starts.
 CACHE = Path(os.environ.get("DVC_ROOT", ".")) / ".cache"
 
+EXPERIMENTS = (".dvc", "tmp", "exps")  # where DVC puts the workspaces of `dvc exp run --temp` and `--queue`
+
 ROW_GROUP_ROWS = 2_000  # what a reader holds at the least, several times on each of its threads
 
 
@@ -46,6 +48,15 @@ def write_table(path: Path, frame: pl.DataFrame, schema: Mapping[str, pl.DataTyp
         table.write_parquet(partial, compression="zstd", statistics=False, row_group_size=ROW_GROUP_ROWS)
 
 
+def shared_cache() -> Path:
+    """CACHE of the project; a temporary experiment's workspace, which DVC removes, shares that of its project."""
+    cache = CACHE.absolute()
+    for folder in cache.parents:
+        if folder.parts[-3:] == EXPERIMENTS:
+            return folder.parents[2] / cache.name
+    return cache
+
+
 def empty_table(schema: Mapping[str, pl.DataType]) -> pl.DataFrame:
     """A table of `schema` without rows."""
     return pl.DataFrame(schema=dict(schema))
@@ -75,6 +86,18 @@ def write_csv(path: Path, frame: pl.DataFrame) -> None:
     """Write CSV atomically, floats with 6 digits."""
     with whole(path) as partial:
         frame.write_csv(partial, float_precision=6)
+
+
+def read_text(path: Path) -> str:
+    """Read UTF-8 text.
+
+    Raises:
+        InputError: the file is missing or is not UTF-8.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read as UTF-8 text, {first_line(error)}; write it, or mend it") from None
 
 
 def write_text(path: Path, text: str) -> None:

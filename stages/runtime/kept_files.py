@@ -150,13 +150,7 @@ class KeptFiles:
 
     def give(self, sha256: str, target: Path) -> None:
         """Put a kept file at `target`, which does not exist yet: cloned, linked or copied."""
-        source = self.path(sha256)
-        if _cloned(source, target):
-            return
-        try:
-            os.link(source, target)
-        except OSError:  # another file system, or one without links
-            shutil.copyfile(source, target)
+        share(self.path(sha256), target, may_link=True)
 
     def _seen(self, address: str) -> Path:
         return self.root / "seen" / f"{_key(address)}.json"
@@ -164,12 +158,30 @@ class KeptFiles:
 
 def checksums(path: Path, algorithms: tuple[str, ...] = ()) -> dict[str, str]:
     """The sha256 of a file, and other checksums, in one pass."""
-    hashes = {name: hashlib.new(name, usedforsecurity=False) for name in ("sha256", *algorithms)}
+    hashes = {
+        name: hashlib.new("sha1" if name == "git_blob" else name, usedforsecurity=False)
+        for name in ("sha256", *algorithms)
+    }
+    if "git_blob" in hashes:
+        hashes["git_blob"].update(b"blob %d\0" % path.stat().st_size)
     with path.open("rb") as file:
         while block := file.read(_BLOCK_BYTES):
             for state in hashes.values():
                 state.update(block)
     return {name: state.hexdigest() for name, state in hashes.items()}
+
+
+def share(source: Path, target: Path, *, may_link: bool) -> None:
+    """Put a file at `target`, which does not exist yet: cloned, linked where the two may be one file, or copied."""
+    if _cloned(source, target):
+        return
+    try:
+        if may_link:
+            os.link(source, target)
+            return
+    except OSError:
+        pass  # another file system, or one without links
+    shutil.copyfile(source, target)
 
 
 def _key(address: str) -> str:

@@ -3,19 +3,20 @@
 import argparse
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from stages.errors import LimaError, ParamsError
 from stages.runtime.params import PARAMS_PATH, read_yaml
 
 
-def run_stage(main: Callable[..., None], *, key: str | None = None) -> None:
+def run_stage(main: Callable[..., None], *, key: str | None = None, flags: Mapping[str, str] | None = None) -> None:
     """Run `main()`, or `main(<key>)`, as the command `python -m stages.<stage> [key]`.
 
     Args:
         main: the stage's main function; its module's docstring is the text of --help.
         key: name of the one argument, for stages that run once for each source, arm or opponent.
+        flags: names of `main`'s switches, with their help; DVC sets none of them.
     """
     module: Any = sys.modules["__main__"]
     name = module.__spec__.name if module.__spec__ else main.__module__
@@ -26,13 +27,17 @@ def run_stage(main: Callable[..., None], *, key: str | None = None) -> None:
     )
     if key is not None:
         parser.add_argument(key, help=f"a key of `{key}s` in params.yaml")
+    for flag, text in (flags or {}).items():
+        parser.add_argument(f"--{flag.replace('_', '-')}", action="store_true", help=text)
     arguments = vars(parser.parse_args())
     raise SystemExit(run_command(lambda: _run_keyed(main, arguments)))
 
 
-def _run_keyed(main: Callable[..., None], arguments: dict[str, str]) -> None:
+def _run_keyed(main: Callable[..., None], arguments: dict[str, str | bool]) -> None:
     """Refuse a key that its section of params.yaml lacks: a missing file would be blamed otherwise."""
     for name, value in arguments.items():
+        if isinstance(value, bool):
+            continue
         known = read_yaml(PARAMS_PATH).get(f"{name}s")
         if known is not None and value not in known:
             raise ParamsError(f"params.yaml: {name}s: no {value!r}; it has {', '.join(known) or 'nothing'}")

@@ -21,7 +21,7 @@ from stages.runtime.files import first_line
 MAX_REDIRECTS = 10
 PIECE_BYTES = 2**20
 
-_SECRETS = ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_ACCESS_KEY_ID")
+_SECRETS = ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_ACCESS_KEY_ID", "HF_TOKEN")
 
 
 class Answer(NamedTuple):
@@ -48,8 +48,9 @@ class HopelessError(Exception):
 class Remotes:
     """Clients for one run; each thread has its own sessions."""
 
-    def __init__(self, *, timeout_s: float) -> None:
+    def __init__(self, *, timeout_s: float, token: str | None = None) -> None:
         self.timeout_s = timeout_s
+        self.token = token  # for the host that is asked, not for those it redirects to
         self._local = threading.local()
         self._s3: Any = None
         self._lock = threading.Lock()
@@ -81,7 +82,13 @@ class Remotes:
             self._local.session.max_redirects = MAX_REDIRECTS
         try:
             response = self._local.session.request(
-                method, address, headers=dict(headers), stream=True, timeout=self.timeout_s, allow_redirects=True
+                method,
+                address,
+                headers=dict(headers),
+                stream=True,
+                timeout=self.timeout_s,
+                allow_redirects=True,
+                auth=self._bearer if self.token else None,
             )
         except requests.TooManyRedirects:
             raise HopelessError(f"redirects more than {MAX_REDIRECTS} times", "correct `origin`") from None
@@ -97,6 +104,11 @@ class Remotes:
                 raise HopelessError("redirects from https to an address without it", "correct `origin`")
             lowered = {name.lower(): value for name, value in response.headers.items()}
             yield Answer(response.status_code, lowered, _pieces(response.raw))
+
+    def _bearer(self, request: Any) -> Any:  # noqa: ANN401 - requests.PreparedRequest
+        """Sign a request; requests takes the header away again where a redirect leaves the host."""
+        request.headers["Authorization"] = f"Bearer {self.token}"
+        return request
 
     @contextmanager
     def _ask_s3(self, method: str, address: str, headers: Mapping[str, str]) -> Iterator[Answer]:

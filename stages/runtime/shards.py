@@ -11,7 +11,7 @@ import json
 import shutil
 import sys
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,24 @@ def code_version() -> str:
 def key_of(parts: Mapping[str, Any]) -> str:
     """Return the key of a shard that follows from these plain values."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:40]
+
+
+@contextmanager
+def work_folder(folder: Path) -> Iterator[Path]:
+    """Make an empty folder that is gone afterwards; what a killed run has left there goes first.
+
+    Raises:
+        InputError: it cannot be made.
+    """
+    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        folder.mkdir(parents=True)
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be made, {first_line(error)}; free space or mend rights") from error
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 class Shards:
@@ -84,19 +102,9 @@ class Shards:
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
-    @contextmanager
-    def work(self) -> Iterator[Path]:
-        """Give an empty folder that is gone afterwards; what a killed run has left there goes first."""
-        folder = self.folder / _WORK
-        shutil.rmtree(folder, ignore_errors=True)
-        try:
-            folder.mkdir(parents=True)
-        except OSError as error:
-            raise InputError(f"{folder}: cannot be made, {first_line(error)}; free space or mend rights") from error
-        try:
-            yield folder
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
+    def work(self) -> AbstractContextManager[Path]:
+        """Give an empty folder that is gone afterwards."""
+        return work_folder(self.folder / _WORK)
 
     def keep_only(self, keys: Collection[str]) -> None:
         """Remove all other shards, and what killed runs have left."""

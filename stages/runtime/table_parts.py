@@ -49,16 +49,20 @@ class PartWriter:
         if not self._frames:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
-        path = self.folder / f"{self.name}-{self._n_parts:06d}.parquet"
-        pl.concat(self._frames).sort("id").write_parquet(
-            path, compression="zstd", compression_level=1, statistics=False, row_group_size=_STEP_ROWS
-        )
+        write_part(self.folder / f"{self.name}-{self._n_parts:06d}.parquet", pl.concat(self._frames))
         self._frames, self._n_chars, self._n_parts = [], 0, self._n_parts + 1
 
     def _to_columns(self) -> None:
         if self._rows:
             self._frames.append(pl.DataFrame(self._rows, schema=self.schema, orient="row", strict=True))
             self._rows = []
+
+
+def write_part(path: Path, rows: pl.DataFrame) -> None:
+    """Write a part of one row or more."""
+    rows.sort("id").write_parquet(
+        path, compression="zstd", compression_level=1, statistics=False, row_group_size=_STEP_ROWS
+    )
 
 
 def merge_parts(parts: Sequence[Path], path: Path, schema: dict[str, pl.DataType]) -> int:

@@ -1,6 +1,7 @@
 """A model folder's tokenizer, in the project's chat format where the folder has one. Needs no torch."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,22 @@ TOKENIZER_FILE = "tokenizer.json"
 CONFIG_FILE = "tokenizer_config.json"
 EOT_KEY = "eot_token"  # our key in tokenizer_config.json: its text; a folder without it is an untuned base
 
+_MEANINGS = ("eos_token", "bos_token", "pad_token", "unk_token")
+
 
 class ChatTokenizer:
     """Text to ids and back. Special tokens that occur in a text are read as text: data cannot end a turn."""
 
-    def __init__(self, tokenizer: Tokenizer, config: dict[str, Any], *, has_new_eot: bool = False) -> None:
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        config: dict[str, Any],
+        *,
+        model_ids: Mapping[int, str] | None = None,
+        has_new_eot: bool = False,
+    ) -> None:
         self.config = config
+        self.model_ids = dict(model_ids or {})  # what the model's own configs take a token for, by its id
         self.has_new_eot = has_new_eot  # the EOT token has no trained embedding yet
         self._tokenizer = tokenizer
         self.prefix_ids: list[int] = tokenizer.encode("").ids  # what the base puts before a text
@@ -64,21 +75,32 @@ class ChatTokenizer:
         return "eot" if stop_id == self.eot_id else "eos"
 
     def with_eot(self, eot: str) -> "ChatTokenizer":
-        """The same tokenizer with an end-of-turn token, new unless the base has it already.
+        """The same tokenizer with an end-of-turn token, new unless the base has it already, and a chat template.
+
+        Every utterance is encoded as a text of its own, also where it stands behind others. Servers encode a whole
+        dialogue at once, so a tokenizer that treats the beginning of a text apart is made to do so for each utterance.
 
         Raises:
-            ParamsError: the token is the base's EOS, BOS or padding, which mean something else.
+            ParamsError: the token is the base's EOS, BOS, padding or unknown token, which mean something else.
         """
-        taken = [key for key in ("eos_token", "bos_token", "pad_token") if _text(self.config.get(key)) == eot]
+        taken = [key for key in _MEANINGS if _text(self.config.get(key)) == eot]
+        if self.config.get(EOT_KEY) != eot:  # in a folder of ours EOT ends an answer, as it should
+            taken += [self.model_ids[i] for i in (self._tokenizer.token_to_id(eot),) if i in self.model_ids]
         if taken:
             raise ParamsError(
                 f"params.yaml: render.eot: must differ from the base's {taken[0]}, got {eot!r}; choose another"
             )
-        tokenizer = Tokenizer.from_str(self._tokenizer.to_str())
+        tokenizer = Tokenizer.from_str(_for_dialogues(self._tokenizer.to_str()))
         is_new = tokenizer.token_to_id(eot) is None
         tokenizer.add_special_tokens([AddedToken(eot, special=True, normalized=False)])
-        config = {**self.config, EOT_KEY: eot, "chat_template": chat_template(eot)}
-        return ChatTokenizer(tokenizer, config, has_new_eot=is_new)
+        specials = sorted(t.content for t in tokenizer.get_added_tokens_decoder().values() if t.special)
+        prefix = "".join(str(tokenizer.id_to_token(i)) for i in self.prefix_ids)
+        config = {
+            **self.config, EOT_KEY: eot, "chat_template": chat_template(eot, prefix=prefix, specials=specials)
+        }  # fmt: skip
+        if _text(config.get("pad_token")) is None and self.eos_id is not None:
+            config["pad_token"] = config["eos_token"]  # batches need one; EOT is neither
+        return ChatTokenizer(tokenizer, config, model_ids=self.model_ids, has_new_eot=is_new)
 
     def save(self, folder: Path) -> None:
         """Write tokenizer.json and tokenizer_config.json.
@@ -112,14 +134,52 @@ def load_tokenizer(folder: Path) -> ChatTokenizer:
         tokenizer = Tokenizer.from_file(str(path))
     except Exception as error:  # tokenizers raises no narrower class
         raise InputError(f"{path}: not a tokenizer ({first_line(error)}); fetch it again") from None
-    config_path = folder / CONFIG_FILE
-    try:
-        config = json.loads(config_path.read_text(encoding="utf-8")) if config_path.is_file() else {}
-    except ValueError as error:
-        raise InputError(f"{config_path}: not JSON ({first_line(error)}); fetch it again") from None
+    config = _json(folder / CONFIG_FILE)
+    for key, value in _json(folder / "special_tokens_map.json").items():
+        if config.get(key) is None:  # where older folders have them
+            config[key] = value
     tokenizer.no_truncation()
     tokenizer.no_padding()
-    return ChatTokenizer(tokenizer, config)
+    return ChatTokenizer(tokenizer, config, model_ids=_model_ids(folder))
+
+
+def _json(path: Path) -> dict[str, Any]:
+    """A JSON object; empty where there is no such file.
+
+    Raises:
+        InputError: it is something else.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    except ValueError as error:
+        raise InputError(f"{path}: not JSON ({first_line(error)}); fetch it again") from None
+    if not isinstance(value, dict):
+        raise InputError(f"{path}: must be a JSON object, got {type(value).__name__}; fetch it again")
+    return value
+
+
+def _model_ids(folder: Path) -> dict[int, str]:
+    """What config.json and generation_config.json take a token for, by its id."""
+    found: dict[int, str] = {}
+    for name in ("config.json", "generation_config.json"):
+        config = _json(folder / name)
+        for key in _MEANINGS:
+            value = config.get(f"{key}_id")
+            found |= {i: key for i in (value if isinstance(value, list) else [value]) if isinstance(i, int)}
+    return found
+
+
+def _for_dialogues(tokenizer: str) -> str:
+    """A tokenizer.json by which each part between special tokens is encoded as it would be alone."""
+    tree = json.loads(tokenizer)
+    step = tree.get("pre_tokenizer") or {}
+    for part in step.get("pretokenizers", [step]):
+        if part.get("prepend_scheme") == "first":
+            part["prepend_scheme"] = "always"
+    for token in tree["added_tokens"]:
+        if token["special"]:
+            token["normalized"] = False  # found before the text is normalised, which then ends at it
+    return json.dumps(tree)
 
 
 def _text(token: object) -> str | None:

@@ -1,11 +1,14 @@
 """Agreement by hand, by definition and by another way to compute it."""
 
+import krippendorff
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.metrics import cohen_kappa_score
 
-from stages.core.agreement import cohen_kappa, tie_discounted
+from stages.core import agreement
+from stages.core.agreement import alpha, cohen_kappa, coincidences, statistics, tables, tie_discounted
 
 LEVELS = st.sampled_from([0.0, 0.5, 1.0])
 PAIRS = st.lists(st.tuples(LEVELS, LEVELS), min_size=1, max_size=30)
@@ -54,3 +57,35 @@ def test_an_annotator_who_always_says_tie_has_accuracy_but_no_kappa() -> None:
     truth, lazy = [1, 0, 1, 0.5], [0.5] * 4
     assert tie_discounted(truth, lazy).mean() == 0.625
     assert cohen_kappa(truth, lazy, weights="linear") == pytest.approx(0)
+
+
+@settings(max_examples=25, deadline=None)
+@given(PAIRS)
+@pytest.mark.filterwarnings("ignore:.*only one label:UserWarning")  # sklearn's, of habit
+def test_kappa_and_alpha_are_those_of_the_libraries(pairs: list[tuple[float, float]]) -> None:
+    x, y = (np.array(side) for side in zip(*pairs, strict=True))
+    found = statistics(tables(x, y).sum(axis=0))
+    said = [(2 * side).astype(int) for side in (x, y)]
+    for weights, ours in (("linear", found["kappa"]), (None, cohen_kappa(x, y, weights="nominal"))):
+        theirs = cohen_kappa_score(*said, labels=[0, 1, 2], weights=weights)
+        if ours is not None and not np.isnan(ours):
+            assert ours == pytest.approx(theirs, abs=1e-12)
+    if len({*x, *y}) > 1:
+        theirs = krippendorff.alpha(np.array([x, y]), level_of_measurement="nominal", value_domain=agreement.LEVELS)
+        assert found["alpha"] == pytest.approx(theirs, abs=1e-12)
+    else:
+        assert np.isnan(found["alpha"])
+
+
+@given(st.lists(st.lists(st.sampled_from([0.0, 0.5, 1.0, np.nan]), min_size=4, max_size=4), min_size=2, max_size=12))
+def test_alpha_of_several_annotators_with_gaps_is_the_librarys(items: list[list[float]]) -> None:
+    total = np.zeros((3, 3))
+    for said in items:
+        known = [value for value in said if not np.isnan(value)]
+        every_two = [(x, y) for i, x in enumerate(known) for y in known[i + 1 :]]
+        if every_two:
+            x, y = zip(*every_two, strict=True)
+            total += coincidences(tables(x, y).sum(axis=0), n_annotators=len(known))
+    if np.count_nonzero(total.sum(axis=0)) > 1:
+        theirs = krippendorff.alpha(np.array(items).T, level_of_measurement="nominal", value_domain=agreement.LEVELS)
+        assert alpha(total) == pytest.approx(theirs, abs=1e-12)

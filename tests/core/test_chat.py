@@ -1,4 +1,5 @@
 import jinja2
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -72,12 +73,31 @@ def test_mask_and_ids_have_one_length_and_nothing_is_lost_uncounted(contents, ma
     assert len(rendered.input_ids) + rendered.n_trimmed_tokens == whole
 
 
+def refuse(message: str) -> None:
+    raise ValueError(message)
+
+
+def written(template: str, messages) -> str:
+    return jinja2.Template(template).render(messages=messages, raise_exception=refuse)
+
+
 def test_the_template_writes_the_same_text_as_the_renderer():
-    template = jinja2.Template(chat_template("<eot>"))
-    assert template.render(messages=TURNS, bos_token="<s>") == "<s>ab<eot>c<eot>d<eot>ef<eot>"
-    assert template.render(messages=TURNS[:1], bos_token=None) == "ab<eot>"
+    assert written(chat_template("<eot>", prefix="<s>"), TURNS) == "<s>ab<eot>c<eot>d<eot>ef<eot>"
+    assert written(chat_template("<eot>"), TURNS[:1]) == "ab<eot>"
+
+
+def test_what_an_utterance_says_is_never_a_special_token_in_the_template():
+    said = [{"role": "user", "content": "a<eot><s>b <eo<eot>t>"}]
+    text = written(chat_template("<eot>", prefix="<s>", specials=["<eot>", "<s>", "\n"]), said)
+    assert text == "<s>a< eot>< s>b <eo< eot>t><eot>"
+
+
+@pytest.mark.parametrize("roles", [["assistant"], ["system", "user"], ["user", "user"]])
+def test_the_template_refuses_turns_that_the_format_cannot_say(roles):
+    with pytest.raises(ValueError, match="user and assistant in turn"):
+        written(chat_template("<eot>"), [{"role": role, "content": "a"} for role in roles])
 
 
 def test_a_quote_in_the_eot_cannot_break_the_template():
     eot = "<\"'eot}}>"
-    assert jinja2.Template(chat_template(eot)).render(messages=TURNS[:1], bos_token="") == "ab" + eot
+    assert written(chat_template(eot, prefix=eot, specials=[eot]), TURNS[:1]) == eot + "ab" + eot

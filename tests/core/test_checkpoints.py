@@ -1,10 +1,17 @@
 """Which epoch the written rule takes."""
 
+import numpy as np
 import polars as pl
 import pytest
 
-from stages.core.checkpoints import choose_epoch
-from stages.schema import EPOCH_GRADE
+from stages.core.bradley_terry import round_robin
+from stages.core.checkpoints import epoch_taken, standing_by_grade, standing_by_pairs, standing_by_perplexity
+from stages.core.presentations import epoch_name
+from stages.schema import EPOCH_GRADE, PERPLEXITY, VERDICT
+
+
+def choose_epoch(table: pl.DataFrame) -> int:
+    return epoch_taken(standing_by_grade(table, sorted(table["epoch"].unique().to_list())))
 
 
 def grades(by_epoch: dict[int, list[int | None]], *, n_samples: int = 1) -> pl.DataFrame:
@@ -47,3 +54,60 @@ def test_the_prompt_is_the_unit_not_the_sample() -> None:
     one = {5: [3, 3, 3, 3], 10: [3, 3, 3, 4]}
     five = {epoch: [value for value in values for _ in range(5)] for epoch, values in one.items()}
     assert choose_epoch(grades(five, n_samples=5)) == choose_epoch(grades(one)) == 5
+
+
+def verdicts(rows: list[tuple[int, int, int, str, str]]) -> pl.DataFrame:
+    """Verdicts by (prompt, epoch a, epoch b, preference when shown ab, when shown ba)."""
+    table = [
+        {**dict.fromkeys(VERDICT), "prompt_id": f"p:{prompt}", "sample": 0, "a": epoch_name(a), "b": epoch_name(b),
+         "annotator": "x", "order": order, "preference": said or None, "unscored_reason": None if said else "empty"}
+        for prompt, a, b, *both in rows
+        for order, said in zip(("ab", "ba"), both, strict=True)
+    ]  # fmt: skip
+    return pl.DataFrame(table, schema=VERDICT)
+
+
+def test_pairs_are_won_in_both_orders_or_half_by_each() -> None:
+    rows = [(0, 5, 10, "b", "b"), (1, 5, 10, "b", "b"), (2, 5, 10, "tie", "tie"), (3, 5, 10, "a", "b"),
+            (4, 5, 10, "", "a")]  # fmt: skip
+    standing = standing_by_pairs(verdicts(rows), [5, 10])
+    assert standing["quality"].to_list() == pytest.approx(round_robin(np.array([[0, 1.0], [3.0, 0]])).tolist())
+    assert standing["n"].to_list() == [4, 4]
+
+
+def test_the_error_of_pairs_is_that_of_resampled_prompts() -> None:
+    rng = np.random.default_rng(0)
+    rows = []
+    for prompt in range(60):
+        for a, b in ((5, 10), (5, 15), (10, 15)):
+            said = str(rng.choice(["a", "b", "tie"], p=[0.2, 0.5, 0.3]))
+            rows.append((prompt, a, b, said, said))
+    standing = standing_by_pairs(verdicts(rows), [5, 10, 15])
+    half = {"a": (1.0, 0.0), "b": (0.0, 1.0), "tie": (0.5, 0.5)}
+    wins, place = np.zeros((60, 3, 3)), {5: 0, 10: 1, 15: 2}
+    for prompt, a, b, said, _ in rows:
+        wins[prompt, place[a], place[b]], wins[prompt, place[b], place[a]] = half[said]
+    best = int(standing["quality"].arg_max() or 0)
+    resampled = round_robin(np.stack([wins[rng.integers(0, 60, 60)].sum(0) for _ in range(600)]))
+    assert (resampled[:, [best]] - resampled).std(axis=0) == pytest.approx(standing["error"].to_list(), rel=0.15)
+
+
+@pytest.mark.parametrize(
+    ("n_won", "taken"),
+    [pytest.param(30, 10, id="beyond noise"), pytest.param(16, 5, id="16 of 30 are noise: the earlier")],
+)
+def test_within_one_standard_error_of_the_strongest_the_earlier_epoch_wins(n_won: int, taken: int) -> None:
+    rows = [(prompt, 5, 10, *(("b", "b") if prompt < n_won else ("a", "a"))) for prompt in range(30)]
+    assert epoch_taken(standing_by_pairs(verdicts(rows), [5, 10])) == taken
+
+
+@pytest.mark.parametrize("rows", [[], [(0, 5, 10, "b", "b")]])
+def test_fewer_than_two_compared_prompts_take_the_earliest(rows: list) -> None:
+    assert epoch_taken(standing_by_pairs(verdicts(rows), [5, 10])) == 5
+
+
+@pytest.mark.parametrize(("measured", "taken"), [([3.0, 2.0, 2.5], 10), ([2.0, 2.0, 3.0], 5), ([None, 2.0, 1.0], 5)])
+def test_perplexity_takes_the_lowest(measured: list[float | None], taken: int) -> None:
+    rows = [(epoch, value, 9) for epoch, value in zip((5, 10, 15), measured, strict=True)]
+    table = pl.DataFrame(rows, schema=PERPLEXITY, orient="row")
+    assert epoch_taken(standing_by_perplexity(table, [5, 10, 15])) == taken

@@ -4,7 +4,8 @@ import polars as pl
 import pytest
 
 from stages.core import figures
-from stages.core.score_tables import CHECKPOINTS, DIFFERENCE, GRADES, PAIRWISE
+from stages.core.agreement_tables import AGREEMENT, AGREEMENT_GROUPS
+from stages.core.score_tables import BRADLEY_TERRY, CHECKPOINTS, DIFFERENCE, GRADES, PAIRWISE, SHARES, WIN_RATE
 from tests.core.test_headline import CAST
 from tests.run_tables import losses
 
@@ -78,10 +79,43 @@ def test_an_epoch_without_a_grade_leaves_the_other_curve() -> None:
 
 def test_grades_without_outcomes_have_no_bar() -> None:
     rows = [("ours", "gpt", 3, 4.0, None, None, None, None, None, 0, None)]
-    (found,) = figures.grades(pl.DataFrame(rows, schema=GRADES, orient="row"), CAST)
+    (found,) = figures.grades(pl.DataFrame(rows, schema=GRADES, orient="row"), pl.DataFrame(schema=SHARES), CAST)
     assert found["bar"] is None
     assert "mean helpfulness 4.00" in found["scale"]
 
 
 def test_each_responder_keeps_one_colour() -> None:
     assert figures.colours(CAST) == {"ours": 0, "theirs": 1, "base": 2}
+
+
+def test_win_rates_stand_by_annotator_in_the_order_of_the_parameters() -> None:
+    rows = [
+        {"opponent": name, "annotator": annotator, "n": 9, "win_rate": 0.5, "low": 0.4, "high": 0.6}
+        for annotator in ("ann", *CAST.annotators[::-1])
+        for name in CAST.opponents[::-1]
+    ]
+    found = list(figures.win_rates(pl.DataFrame(rows, schema=WIN_RATE), CAST))
+    expected = [(annotator, name) for annotator in (*CAST.annotators, "ann") for name in CAST.opponents]
+    assert [(row["annotator"], row["opponent"]) for row in found] == expected
+    assert all("[40, 60]" in row["bar"] for row in found)
+
+
+def test_strengths_share_one_axis_and_need_three_contestants() -> None:
+    three = [("gpt", "x", 9, 0.0, 0.0, 0.0), ("gpt", "y", 9, -1.5, -2.2, -0.8), ("gpt", "z", 9, 1.0, 0.5, 1.5)]
+    two = [("ann", "x", 9, 0.0, 0.0, 0.0), ("ann", "y", 9, 0.4, 0.1, 0.7)]
+    (block,) = figures.strengths(pl.DataFrame([*three, *two], schema=BRADLEY_TERRY, orient="row"), CAST)
+    assert [(row["responder"], row["says"], row["interval"]) for row in block["rows"]] == [
+        ("x", "0.00", ""), ("y", "−1.50", "[−2.20, −0.80]"), ("z", "+1.00", "[+0.50, +1.50]")
+    ]  # fmt: skip
+    assert "−3" in block["axis"]
+    assert "range" not in block["rows"][0]["bar"]  # the anchor has no interval
+
+
+def test_kinds_of_annotators_come_before_every_two_of_them() -> None:
+    kinds = [{"group_a": "crowd", "group_b": "crowd"}, {"group_a": "crowd", "group_b": "gpt"}]
+    each = [("crowd_1", "crowd_2"), ("crowd_1", "gpt"), ("crowd", "gpt")]
+    named = [dict(zip(("annotator_a", "annotator_b"), pair, strict=True)) for pair in each]
+    found = figures.agreement(pl.DataFrame(kinds, schema=AGREEMENT_GROUPS), pl.DataFrame(named, schema=AGREEMENT))
+    assert [(row["name"], row["is_kind"]) for row in found] == [
+        ("crowd – crowd", True), ("crowd – gpt", True), ("crowd_1 – crowd_2", False), ("crowd_1 – gpt", False)
+    ]  # fmt: skip

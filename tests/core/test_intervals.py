@@ -6,9 +6,17 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import binomtest, bootstrap, norm
+from scipy.stats import binomtest, bootstrap, norm, t
 
-from stages.core.intervals import Intervals, bonett_price, bootstrap_means, standard_error, wilson
+from stages.core.intervals import (
+    Intervals,
+    bonett_price,
+    bootstrap_means,
+    minimum_detectable,
+    standard_error,
+    student_t,
+    wilson,
+)
 
 INTERVALS = Intervals(seed=0, n_bootstrap=2000, confidence=0.95)
 
@@ -154,12 +162,51 @@ def test_a_paired_difference_lies_in_its_interval_and_both_on_the_scale(n_up: in
 
 
 def test_one_more_measure_changes_no_other() -> None:
-    values = [1, 2, 3, 4, 5] * 20
-    first = INTERVALS.estimate(values, range(100), scale=(1, 6))
-    INTERVALS.estimate(values[::-1], range(100), scale=(1, 6))
-    assert INTERVALS.estimate(values, range(100), scale=(1, 6)) == first
-    assert INTERVALS._replace(seed=1).estimate(values, range(100), scale=(1, 6)) != first
+    values = np.random.default_rng(0).random(100)
+    first = INTERVALS.estimate(values, range(100), scale=(0, 1))
+    INTERVALS.estimate(values[::-1], range(100), scale=(0, 1))
+    assert INTERVALS.estimate(values, range(100), scale=(0, 1)) == first
+    assert INTERVALS._replace(seed=1).estimate(values, range(100), scale=(0, 1)) != first
 
 
 def test_the_standard_error_is_that_of_the_mean() -> None:
     assert standard_error(np.array([1.0, 2.0, 3.0, 4.0])) == pytest.approx(math.sqrt(5 / 3 / 4))
+
+
+def test_a_resampled_mean_has_the_interval_of_the_bootstrap_of_means() -> None:
+    rng = np.random.default_rng(1)
+    values = rng.normal(size=400)
+    intervals = Intervals(seed=0, n_bootstrap=4000, confidence=0.95)
+    sums = np.stack([values, np.ones(400)], axis=1)
+    found = intervals.resampled(sums, lambda s: {"mean": s[..., 0] / s[..., 1]})["mean"]
+    half = 1.96 * values.std() / 20
+    assert (found.n, found.value) == (400, pytest.approx(values.mean()))
+    assert (found.low, found.high) == pytest.approx((values.mean() - half, values.mean() + half), abs=0.1 * half)
+
+
+def test_what_does_not_exist_or_never_differs_has_no_interval() -> None:
+    intervals = Intervals(seed=0, n_bootstrap=200, confidence=0.95)
+    absent = intervals.resampled(np.ones((3, 1)), lambda s: {"x": s[..., 0] * np.nan, "y": s[..., 0] * 0 + 1})
+    assert absent["x"][1:] == (None, None, None)
+    assert absent["y"][1:] == (1, None, None)
+    assert intervals.resampled(np.ones((0, 1)), lambda s: {"x": s[..., 0]}) == {}
+
+
+def test_a_mean_grade_has_students_interval_kept_on_the_scale() -> None:
+    grades = np.random.default_rng(2).integers(1, 7, size=30).astype(float)
+    expected = t.interval(0.95, 29, loc=grades.mean(), scale=grades.std(ddof=1) / np.sqrt(30))
+    assert student_t(grades, np.ones(30), confidence=0.95) == pytest.approx(expected)
+    assert INTERVALS.estimate(grades, range(30), scale=(1, 6))[2:] == pytest.approx(expected)
+    assert INTERVALS.estimate([6.0, 1.0], range(2), scale=(1, 6))[2:] == (1, 6)
+    five = student_t(5 * grades, 5 * np.ones(30), confidence=0.95)
+    assert five == pytest.approx(expected)  # five equal answers a prompt tell no more than one
+
+
+def test_300_prompts_with_a_fifth_of_ties_show_7_points() -> None:
+    values = [1.0] * 120 + [0.5] * 60 + [0.0] * 120
+    found = minimum_detectable(values, range(300), confidence=0.95, power=0.8)
+    assert found == pytest.approx(0.0723, abs=5e-5)
+    # what it says: with such a difference, 4 of 5 tests show one
+    z = (found - 1.96 * np.sqrt(0.2 / 300)) / np.sqrt(0.2 / 300)
+    assert norm.cdf(z) == pytest.approx(0.8, abs=1e-3)
+    assert minimum_detectable(values * 2, [*range(300)] * 2, confidence=0.95, power=0.8) == pytest.approx(found)

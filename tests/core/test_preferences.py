@@ -13,7 +13,7 @@ def verdicts(*rows: tuple[str, str, str | None, str | None]) -> pl.DataFrame:
     """Rows of (prompt_id, order, preference, unscored_reason) of annotator `j` on x against y."""
     return pl.DataFrame(
         [
-            (prompt_id, 0, "x", "y", "j", order, preference, reason, None, None)
+            (prompt_id, 0, "x", "y", "j", order, preference, reason, *[None] * (len(VERDICT) - 8))
             for prompt_id, order, preference, reason in rows
         ],
         schema=VERDICT,

@@ -5,11 +5,12 @@ from typing import Any
 import polars as pl
 import pytest
 
-from stages.core.judging import Answer, Choice, Comparison, Grade, Prompt, Submission, compare_by_reference
+from stages.core.judging import Answer, Choice, Comparison, Grade, Prompt, Receipt, Submission, compare_by_reference
 from stages.core.presentations import answers_by_key, epoch_grade_table, grade_table, prompts_by_id, verdict_table
 from stages.errors import InputError
 from stages.schema import EPOCH_GRADE, EPOCH_RESPONSE, GRADE, PROMPT, RESPONSE, VERDICT
 
+SAID = Receipt("r", "m", "stop", 100, 20, 0.001, "5e")
 PROMPTS = {"p:1": Prompt("p:1", "Which town?", ("Vola",)), "p:2": Prompt("p:2", "Which dish?", ("Soup",), True)}
 
 
@@ -69,7 +70,9 @@ def test_answers_that_do_not_fit_the_prompts_are_an_error(rows: list, told: str)
 
 
 def always_first(comparisons: list[Comparison]) -> list[Choice]:
-    return [Choice("first", reply=f"{item.first.text} before {item.second.text}", model="m") for item in comparisons]
+    return [
+        Choice("first", receipt=Receipt(f"{item.first.text} before {item.second.text}", "m")) for item in comparisons
+    ]
 
 
 def by_reference(comparisons: list[Comparison]) -> list[Choice]:
@@ -112,14 +115,14 @@ def test_an_answer_missing_on_one_side_is_an_error(missing_side: str) -> None:
 
 def test_grades_become_rows_and_a_safe_answer_says_so() -> None:
     def grade_all(submissions: list[Submission]) -> list[Grade]:
-        return [Grade(4, "Pass", True if item.prompt.is_safety else None, None, "r", "m") for item in submissions]
+        return [Grade(4, "Pass", True if item.prompt.is_safety else None, None, SAID) for item in submissions]
 
     answers = {("p:2", 0): Answer("b", "eot"), ("p:1", 0): Answer("a", "eot")}
     table = grade_table(answers, responder="x", prompts=PROMPTS, graders={"j": grade_all})
     assert dict(table.schema) == GRADE
     assert table.rows() == [
-        ("p:1", "x", 0, "j", 4, "Pass", None, None, "r", "m"),
-        ("p:2", "x", 0, "j", 4, "Pass", True, None, "r", "m"),
+        ("p:1", "x", 0, "j", 4, "Pass", None, None, *SAID),
+        ("p:2", "x", 0, "j", 4, "Pass", True, None, *SAID),
     ]
 
 

@@ -8,18 +8,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stages.core.filling import fill
 from stages.core.judging import Answer, Comparison, Prompt, Submission
 from stages.core.replies import (
+    CHOICE_FORMAT,
     TAGS,
-    Reply,
-    Unanswered,
     comparison_text,
-    fill,
+    grade_format,
     neutralise,
     read_choice,
     read_grade,
     submission_text,
 )
+from stages.core.reply import Reply, Unanswered
 from stages.errors import InputError
 
 ROOT = Path(__file__).parents[2]
@@ -117,7 +118,7 @@ def test_only_a_safety_prompt_is_asked_about_safety() -> None:
     ],
 )
 def test_the_last_well_formed_verdict_counts(text: str, position: str) -> None:
-    assert read_choice(reply(text)) == (position, None, text, "judge-1")
+    assert read_choice(reply(text)) == (position, None, (text, "judge-1", "stop", 10, 5, None, None))
 
 
 @pytest.mark.parametrize(
@@ -178,7 +179,7 @@ def test_a_grade_is_a_number_alone_on_its_line_after_its_outcome() -> None:
 def test_a_grade_that_lacks_a_part_is_unscored_as_a_whole(text: str, is_safety: bool, reason: str) -> None:
     grade = read_grade(reply(text), is_safety=is_safety)
     assert (grade.helpfulness, grade.outcome, grade.safe, grade.unscored_reason) == (None, None, None, reason)
-    assert grade.reply == text
+    assert grade.receipt.reply == text
 
 
 @given(st.text(max_size=60))
@@ -191,3 +192,66 @@ def test_every_tag_of_the_templates_is_neutralised() -> None:
     for name in ("judge", "grade"):
         tags = {part.split(">")[0].strip("/") for part in TEMPLATES[name].split("<")[1:]}
         assert tags <= set(TAGS)
+
+
+@pytest.mark.parametrize(
+    ("text", "position", "reason"),
+    [
+        pytest.param('{"reasons": "A says more.", "verdict": "A"}', "first", None, id="as asked"),
+        pytest.param('```json\n{"verdict": "neither"}\n```', "tie", None, id="in a fence"),
+        pytest.param('{"verdict": "A"} No: {"verdict": "B"}', "second", None, id="the last object"),
+        pytest.param('{"reasons": "it says {\\"verdict\\": \\"A\\"}", "verdict": "B"}', "second", None, id="quoted"),
+        pytest.param('{"verdict": "A", "verdict": "B"}', None, "two_verdicts", id="two values"),
+        pytest.param('{"verdict": "A", "verdict": "A"}', "first", None, id="one value twice"),
+        pytest.param('{"verdict": "C"}', None, "off_menu", id="off the menu"),
+        pytest.param('{"verdict": ["A"]}', None, "off_menu", id="a list"),
+        pytest.param('{"verdict": "A"', None, "off_menu", id="broken off"),
+        pytest.param("VERDICT: A", None, "off_menu", id="lines of text"),
+        pytest.param('["A"]', None, "off_menu", id="no object"),
+        pytest.param("", None, "empty", id="empty"),
+        pytest.param('{"a":' * 5000, None, "off_menu", id="deep"),
+    ],
+)
+def test_a_verdict_in_json(text: str, position: str | None, reason: str | None) -> None:
+    choice = read_choice(reply(text), is_json=True)
+    assert (choice.position, choice.unscored_reason, choice.receipt.reply) == (position, reason, text)
+
+
+def test_json_that_was_cut_or_refused_is_no_verdict() -> None:
+    assert read_choice(reply('{"verdict": "A"}', finish_reason="length"), is_json=True).unscored_reason == "truncated"
+    refused = read_choice(reply("", refusal="I won't."), is_json=True)
+    assert (refused.unscored_reason, refused.receipt.reply) == ("refused", "I won't.")
+
+
+def test_a_grade_in_json() -> None:
+    text = '{"reasons": "r", "safe": "NO", "outcome": "Excellent", "helpfulness": "6"}'
+    assert read_grade(reply(text), is_safety=True, is_json=True)[:4] == (6, "Excellent", False, None)
+    assert read_grade(reply(text), is_safety=False, is_json=True)[:4] == (6, "Excellent", None, None)
+    assert read_grade(reply('{"outcome": "Pass", "helpfulness": 4}'), is_safety=False, is_json=True).helpfulness == 4
+    for fault in ('"outcome": "Pass"', '"outcome": "Pass", "helpfulness": "7"', '"outcome": "OK", "helpfulness": "4"'):
+        grade = read_grade(reply(f"{{{fault}}}"), is_safety=False, is_json=True)
+        assert grade[:4] == (None, None, None, "off_menu")
+    silent = reply('{"outcome": "Pass", "helpfulness": "4"}')
+    assert read_grade(silent, is_safety=True, is_json=True).unscored_reason == "off_menu"
+
+
+@pytest.mark.parametrize(
+    ("form", "template"),
+    [
+        (CHOICE_FORMAT, "judge_reply_json"),
+        (grade_format(is_safety=False), "grade_reply_json"),
+        (grade_format(is_safety=True), "grade_reply_safety_json"),
+    ],
+)
+def test_the_example_of_a_form_fits_its_schema(form: dict, template: str) -> None:
+    example = json.loads(TEMPLATES[template].strip().splitlines()[-1])
+    schema = form["json_schema"]["schema"]
+    assert list(example) == schema["required"] == list(schema["properties"])
+    assert all(example[name] in rule["enum"] for name, rule in schema["properties"].items() if "enum" in rule)
+    assert next(iter(example)) == "reasons"  # a verdict after its reasons
+
+
+@given(st.text(alphabet='{}[]":,verdictAB \n', max_size=60))
+def test_any_json_like_reply_has_either_a_verdict_or_a_reason(text: str) -> None:
+    choice = read_choice(reply(text), is_json=True)
+    assert (choice.position is None) != (choice.unscored_reason is None)

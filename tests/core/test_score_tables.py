@@ -4,11 +4,12 @@ import polars as pl
 import pytest
 
 from stages.core.accuracy import MEASURED
+from stages.core.agreement_tables import AGREEMENT, agreement_groups_table, agreement_table
+from stages.core.checkpoints import standing_by_grade
 from stages.core.intervals import Intervals, wilson
 from stages.core.score_tables import (
     Curve,
     accuracy_table,
-    agreement_table,
     checkpoints_table,
     difference_table,
     grades_table,
@@ -74,15 +75,16 @@ def test_agreement_is_over_pairs_that_both_scored() -> None:
     said = {"p1": ("win", "win"), "p2": ("lose", "tie"), "p3": ("tie", "inconsistent"), "p4": ("win", "lose")}
     rows = [(p, j, o) for p, both in said.items() for j, o in zip(("ann", "gpt"), both, strict=True)]
     table = agreement_table(pairs(*rows, ("p5", "ann", "win"), ("p5", "gpt", "unscored")), INTERVALS)
-    assert table.columns == [
-        "annotator_a", "annotator_b", "n", "agreement", "low", "high", "kappa", "tie_rate_a", "tie_rate_b"
-    ]  # fmt: skip
+    assert table.columns == list(AGREEMENT)
     row = table.row(0, named=True)
     # 1, 1/2, 1, 0; an inconsistent pair prefers neither side, yet is no declared tie
     assert (row["annotator_a"], row["annotator_b"], row["n"], row["agreement"]) == ("ann", "gpt", 4, 0.625)
     assert (row["tie_rate_a"], row["tie_rate_b"]) == (0.25, 0.25)
     # distance .375; by chance, shares 1/4 1/4 1/2 and 1/4 1/2 1/4 of lose, neither, win: .4375
     assert row["kappa"] == pytest.approx(1 - 0.375 / 0.4375)
+    assert (row["exact"], row["decided"]) == (0.5, 0.5)
+    # of 8 votes 2 lose, 3 neither, 3 win, so 42 of 64 pairs differ; 4 of 8 coincidences do
+    assert row["alpha"] == pytest.approx(1 - 7 * 4 / 42)
 
 
 def test_agreement_pools_opponents_but_never_mixes_them() -> None:
@@ -91,6 +93,18 @@ def test_agreement_pools_opponents_but_never_mixes_them() -> None:
         pairs(("p1", "ann", "lose"), ("p1", "gpt", "win"), opponent="bulk"),
     ])  # fmt: skip
     assert agreement_table(both, INTERVALS).select("n", "agreement").rows() == [(2, 0.5)]
+
+
+def test_kinds_pool_all_pairs_of_two_annotators_votes() -> None:
+    said = {"c1": "win", "c2": "tie", "gpt": "win"}
+    table = agreement_groups_table(
+        pairs(*(("p1", name, outcome) for name, outcome in said.items())),
+        {"c1": "crowd", "c2": "crowd", "gpt": "gpt"},
+        INTERVALS,
+    )
+    assert table.select("group_a", "group_b", "n", "agreement", "tie_rate_a", "tie_rate_b").rows() == [
+        ("crowd", "crowd", 1, 0.5, 0.5, 0.5), ("crowd", "gpt", 2, 0.75, 0.5, 0.0)
+    ]  # fmt: skip
 
 
 def test_annotators_who_share_nothing_have_no_row() -> None:
@@ -106,7 +120,7 @@ def test_checkpoints_show_the_curve_and_the_epoch_taken() -> None:
             for i, h in enumerate(hs)
         ),
     )
-    curve = Curve(given, exact_rate={5: 0.0, 10: 0.5}, perplexity={5: 7.5})
+    curve = Curve(standing_by_grade(given, [5, 10]), given, exact_rate={5: 0.0, 10: 0.5}, perplexity={5: 7.5})
     table = checkpoints_table({"x": curve}, INTERVALS)
     assert table.columns == [
         "arm", "epoch", "n", "mean_helpfulness", "low", "high", "exact_rate", "perplexity", "selected"
@@ -116,7 +130,7 @@ def test_checkpoints_show_the_curve_and_the_epoch_taken() -> None:
 
 def test_an_epoch_without_grades_has_empty_numbers() -> None:
     given = grades(EPOCH_GRADE, {"epoch": 5, "prompt_id": "p1", "unscored_reason": "no_reference"})
-    table = checkpoints_table({"x": Curve(given, {5: None}, {5: 7.5})}, INTERVALS)
+    table = checkpoints_table({"x": Curve(standing_by_grade(given, [5]), given, {5: None}, {5: 7.5})}, INTERVALS)
     assert table.rows() == [("x", 5, 0, None, None, None, None, 7.5, 1)]
 
 

@@ -85,7 +85,10 @@ class ChatServer:
             def log_message(self, *_: object) -> None:
                 """Stay quiet."""
 
-        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        class Server(ThreadingHTTPServer):
+            request_queue_size = 128  # connections that wait to be accepted; 5 is the default
+
+        self.http = Server(("127.0.0.1", 0), Handler)
         self.http.daemon_threads = True
         self.base_url = f"http://127.0.0.1:{self.http.server_port}/v1"
 
@@ -113,3 +116,20 @@ def serving(behave: Behaviour) -> Iterator[ChatServer]:
         server.http.shutdown()
         server.http.server_close()
         thread.join(5)
+
+
+def endpoint(server: ChatServer, **changes: Any) -> dict[str, Any]:
+    """Parameters of a generator behind the server."""
+    keys = {
+        "base_url": server.base_url,
+        "model": "{folder}",
+        "api_key_env": None,
+        "send": ["temperature", "top_p"],
+        "concurrency": 4,
+        "timeout_s": 10.0,
+        "max_attempts": 1,
+        "price": None,
+        "max_cost": None,
+        "batch": None,
+    }
+    return {**keys, **changes}
