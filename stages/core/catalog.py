@@ -198,7 +198,9 @@ def is_safe(name: str) -> bool:
     (True, False, False, False, False)
     """
     parts = PurePosixPath(name).parts
-    clean = name.isprintable() and not set('\\:*?"<>|') & set(name) and "/".join(parts) == name
+    clean = (
+        not name.startswith("/") and name.isprintable() and not set('\\:*?"<>|') & set(name) and "/".join(parts) == name
+    )
     return bool(parts) and clean and all(not part.startswith(".") and len(part.encode()) <= 255 for part in parts)
 
 

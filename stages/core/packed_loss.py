@@ -26,7 +26,7 @@ def n_chunks(n_tokens: int, vocab_size: int, *, logits_bytes: int = LOGITS_BYTES
 
 
 class SupervisedLoss(nn.Module):
-    """A causal LM with its loss as one module, so that what wraps a model (DDP, ZeRO, FSDP) sees one forward pass.
+    """A causal LM with its loss as one module, so that what wraps a model (DDP, ZeRO) sees one forward pass.
 
     Only supervised tokens get logits, a chunk at a time: each chunk's are computed again in the backward pass, so that
     no more than one chunk of them is ever held.

@@ -6,7 +6,6 @@ N is the number of weights, W the processes. Bytes of each process for weights, 
     zero2             2 N bf16 weights + (2 gradients + 12 master weights and moments) N / W
     zero3             (2 + 2 + 12) N / W, and the weights of a few blocks while they compute
     zero3-offload     (2 + 2) N / W on the device, 16 N / (processes of a host) in host memory
-    fsdp2             16 N / W, and two blocks and the embeddings in bf16 while they compute
 
 (Rajbhandari et al. 2020, "ZeRO", section 3, with 2 bytes more a weight where autocast keeps copies.) In fp32 the
 sharded ones count 4 bytes where bf16 has 2 and no master copy.
@@ -24,7 +23,7 @@ of s tokens 6 s (heads x head size) a block (Chowdhery et al. 2022, "PaLM", appe
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-STRATEGIES = ("single", "ddp", "zero2", "zero3", "zero3-offload", "fsdp2")
+STRATEGIES = ("single", "ddp", "zero2", "zero3", "zero3-offload")
 GIB = 2**30
 LOGITS_COPIES = 3  # logits, their softmax, its gradient
 OVERHEAD_BYTES = 2 * GIB  # CUDA context, workspaces, communication buffers
@@ -114,7 +113,6 @@ class Setting(NamedTuple):
     is_bf16: bool
     micro_batch_tokens: int
     gradient_checkpointing: bool
-    lora_rank: int | None = None  # None: all weights are trained
     has_moments: bool = True  # AdamW's; SGD has none
 
 
@@ -133,39 +131,22 @@ class Memory(NamedTuple):
         return self.state + self.gathered + self.activations + self.logits
 
 
-def n_lora_weights(shape: Shape, rank: int) -> int:
-    """Trained weights of LoRA on every linear map of the blocks.
-
-    >>> n_lora_weights(Shape(1, 4, 8, 1, 1, 4, 10, True), 2)
-    136
-    """
-    h, q, kv, i = (
-        shape.hidden_size, shape.n_heads * shape.head_dim, shape.n_kv_heads * shape.head_dim, shape.intermediate_size
-    )  # fmt: skip
-    ends = 2 * (h + q) + 2 * (h + kv) + 3 * (h + i)
-    return shape.n_layers * rank * ends
-
-
 def memory(shape: Shape, setting: Setting, strategy: str, *, n_processes: int, n_on_host: int) -> Memory:
     """Estimate what one process needs; the formulas stand at the top of this module."""
     n, element = shape.n_weights, 2 if setting.is_bf16 else 4
     moments = 8 if setting.has_moments else 0
     sharded = moments + (4 if setting.is_bf16 else 0)  # and master weights
     gathered = host = 0
-    if setting.lora_rank is not None:
-        state = element * n + (8 + moments) * n_lora_weights(shape, setting.lora_rank)
-    elif strategy in ("single", "ddp"):
+    if strategy in ("single", "ddp"):
         state = (8 + moments + (2 if setting.is_bf16 else 0)) * n
     elif strategy == "zero2":
         state = element * n + (element + sharded) * n // n_processes
     elif strategy == "zero3-offload":
         state = 2 * element * n // n_processes
         host = (sharded + 4) * n * n_on_host // n_processes
-    elif strategy == "zero3":
-        state = (2 * element + sharded) * n // n_processes
     else:
-        state = (8 + moments) * n // n_processes
-    if strategy in ("zero3", "zero3-offload", "fsdp2") and setting.lora_rank is None:
+        state = (2 * element + sharded) * n // n_processes
+    if strategy in ("zero3", "zero3-offload"):
         gathered = element * (2 * shape.n_layer + shape.n_embedding * (1 if shape.tied else 2))
     h, i = shape.hidden_size, shape.intermediate_size
     scale = 1 if setting.is_bf16 else 2
@@ -183,16 +164,11 @@ def fits(needed: Memory, *, device_bytes: int, host_bytes: int) -> bool:
 def choose(
     shape: Shape, setting: Setting, *, n_processes: int, n_on_host: int, device_bytes: int, host_bytes: int
 ) -> str | None:
-    """The first strategy that fits, the least communication first; None if none does.
-
-    FSDP2 is not chosen by itself: it is there for who asks for it.
-    """
+    """The first strategy that fits, the least communication first; None if none does."""
     if n_processes == 1:
         candidates: tuple[str, ...] = ("single", "zero3-offload")
     else:
         candidates = ("ddp", "zero2", "zero3", "zero3-offload")
-    if setting.lora_rank is not None:
-        candidates = candidates[:1]
     for strategy in candidates:
         needed = memory(shape, setting, strategy, n_processes=n_processes, n_on_host=n_on_host)
         if fits(needed, device_bytes=device_bytes, host_bytes=host_bytes):
@@ -222,5 +198,5 @@ class Disk(NamedTuple):
 def disk(shape: Shape, setting: Setting, *, n_candidates: int) -> Disk:
     """Estimate what a run writes."""
     element = 2 if setting.is_bf16 else 4
-    n_trained = shape.n_weights if setting.lora_rank is None else n_lora_weights(shape, setting.lora_rank)
-    return Disk(n_candidates * element * shape.n_weights, 2 * (4 + (8 if setting.has_moments else 0)) * n_trained)
+    state = (4 + (8 if setting.has_moments else 0)) * shape.n_weights
+    return Disk(n_candidates * element * shape.n_weights, 2 * state)

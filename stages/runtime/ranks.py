@@ -1,4 +1,4 @@
-"""Training in several processes, or on a GPU: DDP and ZeRO through accelerate, FSDP2 through PyTorch."""
+"""Training in several processes, or on a GPU: DDP and ZeRO through accelerate."""
 
 from __future__ import annotations
 

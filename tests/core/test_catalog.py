@@ -91,7 +91,7 @@ def test_the_readme_names_every_page_that_a_person_needs():
         (f"{HEAD}a.7z,,,,,\n", r"as many cells as columns"),
         (f"{HEAD}../a.7z,,,,\n", r"must hold names of files below the origin, got '\.\./a\.7z'"),
         (f"{HEAD}a.7z,,,,\na.7z,,,,\n", r"must name each file once"),
-        (f"{HEAD}a.7z,,md5:00,,\n", r"sum must be ALGORITHM:HEX with one of sha256, sha1, md5, got 'md5:00'"),
+        (f"{HEAD}a.7z,,md5:00,,\n", r"sum must be ALGORITHM:HEX with one of sha256, git_blob, sha1, md5, got 'md5:00'"),
         (f"{HEAD}a.7z,,crc:00,,\n", r"got 'crc:00'"),
         (f"{HEAD}a.7z,,,b.7z,\n", r"`unless` must be another file of the list, got 'b\.7z'"),
         (f"{HEAD}a.7z,,,a.7z,\n", r"`unless` must be another file"),

@@ -14,7 +14,6 @@ from stages.core.training_cost import (
     disk,
     flops,
     memory,
-    n_lora_weights,
     peak_flops,
     shape_of,
 )  # fmt: skip
@@ -83,7 +82,6 @@ def test_flops_and_disk_by_hand():
     assert shape.n_weights == 168 + 2 * 40 + 4
     assert flops(shape, [2, 3]) == 6 * (252 - 40) * 5 + 6 * 4 * (4 + 9)
     assert disk(shape, BF16, n_candidates=3) == (3 * 2 * 252, 2 * 12 * 252)
-    assert n_lora_weights(shape, 1) == 4 * 8 + 3 * 12
 
 
 def test_cards_are_known_by_the_names_that_drivers_give():

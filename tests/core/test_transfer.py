@@ -117,8 +117,9 @@ def test_any_answer_is_understood_and_none_appends_elsewhere(status, headers, n_
         assert n_bytes > 0
 
 
-def test_a_range_is_asked_for_only_of_a_version_that_has_a_name():
-    assert request_headers(NOTHING) == request_headers(Have(5, "")) == {"Accept-Encoding": "identity"}
+def test_a_range_is_asked_for_of_the_version_that_the_beginning_is_of():
+    assert request_headers(NOTHING) == {"Accept-Encoding": "identity"}
+    assert request_headers(Have(5, "")) == {"Accept-Encoding": "identity", "Range": "bytes=5-"}
     assert request_headers(Have(5, "a date"))["If-Range"] == "a date"
 
 
