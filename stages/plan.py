@@ -9,9 +9,9 @@ import argparse
 from pathlib import Path
 from typing import NamedTuple
 
-from stages.core.training_cost import CARDS, GIB, OVERHEAD_BYTES, Setting, Shape, choose, disk, flops, memory, shape_of
-from stages.runtime.files import read_json
+from stages.core.training_cost import CARDS, GIB, OVERHEAD_BYTES, Setting, Shape, choose, disk, flops, memory
 from stages.runtime.main import run_command
+from stages.runtime.shapes import read_shape
 
 # LIMA's Table 1: examples, and the mean tokens of a prompt with its response, at most 2,048.
 LIMA_LENGTHS = [*[640] * 200, *[649] * 200, *[1823] * 200, *[308] * 150, *[328] * 50, *[374] * 200]
@@ -76,9 +76,8 @@ def row(name: str, shape: Shape, machine: Machine, setting: Setting, *, mfu: flo
 def main(mfu: float, price: float, tokens: int) -> None:
     """Print the table."""
     shapes = dict(LLAMA)
-    config = Path("models/base/config.json")
-    if config.is_file():
-        shapes["models/base"] = shape_of(read_json(config))
+    if Path("models/base").is_dir():
+        shapes["models/base"] = read_shape(Path("models/base"))
     print(
         f"15 epochs over {len(LIMA_LENGTHS):,} examples of {sum(LIMA_LENGTHS):,} tokens, six candidates, bf16, AdamW, "
         f"{tokens:,} tokens a forward pass, gradient checkpointing, {mfu:.0%} of the peak, {price} dollars a card-hour"

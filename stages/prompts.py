@@ -45,7 +45,7 @@ class Splits(NamedTuple):
 
 
 def run(sources: Mapping[str, pl.LazyFrame], params: Params) -> Splits:
-    """Draw both sets; what is read at a time grows with the quotas, not with the sources.
+    """Draw both sets. Of prompts without a split as many are held as the quotas ask for; of the others all.
 
     Args:
         sources: PROMPT tables by source.

@@ -83,11 +83,18 @@ def run(sources: Mapping[str, pl.LazyFrame], params: Params, folder: Path) -> Re
                     if len(rows):
                         parts[name].append(folder / f"{name}-{len(parts[name]):06d}.parquet")
                         write_part(parts[name][-1], rows)
-                unfiltered = pl.concat([unfiltered, judged.able]).sort("draw", "id").head(params.n_unfiltered)
+                unfiltered = lowest(unfiltered, judged.able, params.n_unfiltered)
                 count(counts, source, batch, judged.dropped)
                 shown.update(len(batch))
     metrics = summarise(list(sources), counts, n_unfiltered=len(unfiltered))
     return Result(parts["kept"], parts["dropped"], unfiltered.select(list(EXAMPLE)).sort("id"), metrics)
+
+
+def lowest(chosen: pl.DataFrame, able: pl.DataFrame, n: int) -> pl.DataFrame:
+    """The n rows of both with the lowest draws; `chosen` has at most n, in order. Most batches change little."""
+    if len(chosen) == n:
+        able = able.filter(pl.col("draw") <= (chosen["draw"].last() if n else -1.0))
+    return pl.concat([chosen, able]).sort("draw", "id").head(n) if len(able) else chosen
 
 
 def repeated_id(frames: Collection[pl.LazyFrame]) -> str | None:

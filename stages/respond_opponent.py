@@ -93,7 +93,7 @@ def _answers(path: Path) -> dict[str, str]:
     """Response by prompt text or id."""
     answers: dict[str, str] = {}
     for number, row in enumerate(_rows(path), 1):
-        key, response = _answer(row, f"{path}: row {number}")
+        key, response = (text.encode(errors="replace").decode() for text in _answer(row, f"{path}: row {number}"))
         if answers.get(key, response) != response:
             raise InputError(f"{path}: row {number}: a second answer to {key[:60]!r}; keep one")
         answers[key] = response

@@ -27,7 +27,7 @@ from stages.core.chat import ChatFormat
 from stages.core.schedule import Step, schedule, steps_per_epoch
 from stages.core.section import Section
 from stages.core.topology import PROCESSES, STRATEGY, Rank, hosts_of, rank_of
-from stages.core.training_cost import STRATEGIES, Setting, choose, shape_of
+from stages.core.training_cost import STRATEGIES, Setting, Shape, choose, disk
 from stages.errors import InputError, ParamsError
 from stages.runtime.files import CACHE, read_json, read_table, write_csv
 from stages.runtime.launch import end_with_parent, itself, launch
@@ -35,8 +35,9 @@ from stages.runtime.main import run_stage
 from stages.runtime.model import check_model_folder, load_model, save_model
 from stages.runtime.params import load_params
 from stages.runtime.progress import bar
+from stages.runtime.shapes import read_shape
 from stages.runtime.tokenizer import ChatTokenizer, load_tokenizer
-from stages.runtime.training_state import TrainingState, key_of, linked, read_records
+from stages.runtime.training_state import TrainingState, key_of, linked, read_records, step_of
 from stages.schema import RENDERED
 
 if TYPE_CHECKING:
@@ -311,21 +312,26 @@ def main(arm: str) -> None:
     check_lengths(int(rendered["n_tokens"].max() or 0), params, arm=arm)  # type: ignore[arg-type]
     rank = rank_of(os.environ)
     if rank is None:
-        strategy, n_processes = topology(params)
+        strategy, n_processes = topology(params, arm_params)
         hosts = hosts_of(os.environ)
         state = CACHE / "sft" / arm / inputs_key(arm, params, arm_params, eot, strategy, hosts.n * n_processes)
-        if hosts.n * n_processes > 1:
+        if hosts.n * n_processes > 1 or strategy.startswith("zero"):  # ZeRO wants a process group, of one too
             extra = {STRATEGY: strategy, STATE: str(state.absolute())}
             launch(itself("stages.sft", arm), hosts, n_processes, extra=extra)
             return
         rank = Rank(0, 1, 0, 1)
     else:
-        strategy, state = os.environ.get(STRATEGY, "ddp"), Path(os.environ[STATE])
+        if STATE not in os.environ:
+            raise ParamsError(
+                "sft starts its processes itself: run `python -m stages.sft` once on each host, not under torchrun or "
+                "accelerate launch (deploy/README.md has the variables for several hosts)"
+            )
+        strategy, state = os.environ[STRATEGY], Path(os.environ[STATE])
         end_with_parent()
     train_arm(arm, rendered, params, arm_params, eot, engine_of(strategy, params, rank), TrainingState(state))
 
 
-def topology(params: Params) -> tuple[str, int]:
+def topology(params: Params, arm_params: ArmParams) -> tuple[str, int]:
     """The strategy, and the processes of this host: a process for each GPU; on CPU one, unless more are asked for.
 
     Raises:
@@ -344,11 +350,15 @@ def topology(params: Params) -> tuple[str, int]:
     strategy = os.environ.get(STRATEGY, "")
     if strategy and strategy not in STRATEGIES:
         raise ParamsError(f"{STRATEGY}: must be one of {', '.join(STRATEGIES)}, got {strategy!r}; correct or unset it")
+    if n_gpus:
+        shape = read_shape(Path("models/base"))
+        check_disk(shape, params, arm_params)
+    if strategy == "zero3-offload" and params.optimizer == "sgd" and n_gpus:
+        raise ParamsError(f"{STRATEGY}: zero3-offload has AdamW alone, got sft.optimizer sgd; take another of the two")
     if strategy:
         return strategy, n_processes
     if not n_gpus:
         return ("single" if n_processes == 1 else "ddp"), n_processes
-    shape = shape_of(read_json(Path("models/base/config.json")))
     n_all = n_processes * hosts_of(os.environ).n
     memory_bytes = torch.cuda.get_device_properties(0).total_memory
     host_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
@@ -363,6 +373,22 @@ def topology(params: Params) -> tuple[str, int]:
             "sft.micro_batch_tokens"
         )
     return found, n_processes
+
+
+def check_disk(shape: Shape, params: Params, arm_params: ArmParams) -> None:
+    """Refuse a run whose candidates and states have no room, before the model is loaded.
+
+    Raises:
+        InputError: saying what is needed and what is there.
+    """
+    written = disk(shape, setting_of(params), n_candidates=len(arm_params.candidate_epochs))
+    CACHE.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(CACHE).free
+    if sum(written) > free:
+        raise InputError(
+            f"{CACHE}: {written.candidates / 1e9:.0f} GB of candidate epochs and {written.state / 1e9:.0f} GB of "
+            f"training state have no room in {free / 1e9:.0f} GB; free space, or name fewer candidate_epochs"
+        )
 
 
 def setting_of(params: Params) -> Setting:
@@ -434,7 +460,8 @@ def train_arm(
     shutil.rmtree(out, ignore_errors=True)  # epochs of an earlier run by hand
     for epoch in arm_params.candidate_epochs:
         linked(state.epoch(epoch), out / state.epoch(epoch).name)
-    write_csv(Path(f"data/sft/{arm}/loss.csv"), pl.DataFrame(records).drop("grad_norm"))
+    lr = pl.Series("lr", [f"{record.lr:.6g}" for record in records])  # of 1e-6 six decimals would leave one digit
+    write_csv(Path(f"data/sft/{arm}/loss.csv"), pl.DataFrame(records).drop("grad_norm").with_columns(lr))
     state.end()
 
 
@@ -451,7 +478,13 @@ def run(
     """Train to the end from where an interrupted run stopped, keeping the candidate epochs in the state's folder."""
     n_each = steps_per_epoch(len(examples.ids), global_batch_size=params.global_batch_size)
     records: list[Record] = []
-    if (newest := state.newest([(epoch, epoch * n_each) for epoch in arm_params.candidate_epochs])) is not None:
+    newest = state.newest([(epoch, epoch * n_each) for epoch in arm_params.candidate_epochs])
+    if not engine.same(step_of(newest) if newest else 0):
+        raise InputError(
+            f"{state.folder}: the hosts hold training states of different steps; let them share .cache, or remove the "
+            "folder on all"
+        )
+    if newest is not None:
         engine.load(newest)
         records = [Record(*row) for row in read_records(newest)]
         if engine.is_main:
@@ -487,7 +520,8 @@ def inputs_key(arm: str, params: Params, arm_params: ArmParams, eot: str, strate
     code = [folder / f"{name}.py" for name in ("sft", *CODE)]
     files = [*Path("models/base").iterdir(), Path(f"data/render/{arm}.parquet"), *code]
     recipe = [params.model_dump(), arm_params.model_dump(), eot]
-    return key_of(files, recipe, torch.__version__, torch.get_num_threads(), strategy, n_processes)
+    n_threads = 0 if torch.cuda.is_available() else torch.get_num_threads()  # hosts with GPUs may differ in cores
+    return key_of(files, recipe, torch.__version__, n_threads, strategy, n_processes)
 
 
 if __name__ == "__main__":

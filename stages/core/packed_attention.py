@@ -113,6 +113,8 @@ def attend(
     if unknown or dropout or attention_mask is not None:
         what = unknown[0] if unknown else "dropout" if dropout else "a mask"
         raise ValueError(f"packed attention does not know {what} of {type(module).__name__}")
+    if query.is_cuda and torch.is_autocast_enabled("cuda"):  # rotated queries and keys come in fp32
+        query, key, value = (states.to(torch.get_autocast_dtype("cuda")) for states in (query, key, value))
     if segments.longest <= (sliding_window or 0):
         sliding_window = None
     if query.is_cuda and query.dtype in (torch.bfloat16, torch.float16) and softcap is None and query.shape[-1] <= 256:

@@ -143,7 +143,7 @@ def _last_object(text: str) -> dict[str, Any]:
     while at >= 0:
         try:
             found, end = decoder.raw_decode(text, at)
-        except (json.JSONDecodeError, RecursionError):
+        except (ValueError, RecursionError):  # numbers of thousands of digits too
             end = at + 1
         at = text.find("{", end)
     return found

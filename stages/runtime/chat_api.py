@@ -6,6 +6,7 @@ The key is written nowhere: where a server echoes it, "[key]" stands in its plac
 import hashlib
 import json
 import os
+import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, Self
@@ -134,6 +135,12 @@ def request_key(request: Request, endpoint: Endpoint) -> str:
     return hashlib.sha256(json.dumps(exact, sort_keys=True, ensure_ascii=True).encode()).hexdigest()
 
 
+# What vLLM and llama.cpp say, without a code of their own.
+_TOO_LONG = re.compile(
+    r"maximum context length|exceeds? the (available )?context|max_model_len|prompt is too long", re.I
+)
+
+
 class NoAnswerError(Exception):
     """The server answered 200, but not with a chat completion."""
 
@@ -151,8 +158,8 @@ def read_completion(completion: Any, endpoint: Endpoint) -> Reply:  # noqa: ANN4
             finish_reason=_text(choice.finish_reason, endpoint),
             refusal=None if choice.message.refusal is None else _text(choice.message.refusal, endpoint),
             model=_text(completion.model, endpoint),
-            n_prompt_tokens=usage.prompt_tokens if usage else None,
-            n_reply_tokens=usage.completion_tokens if usage else None,
+            n_prompt_tokens=_count(usage.prompt_tokens) if usage else None,
+            n_reply_tokens=_count(usage.completion_tokens) if usage else None,
         )
     except (AttributeError, TypeError, IndexError):
         raise NoAnswerError(f"no chat completion but {hidden(str(completion), endpoint)[:80]!r}") from None
@@ -180,7 +187,8 @@ def final(error: Exception, endpoint: Endpoint) -> Unanswered | None:
         raise JudgeError(stop(endpoint, error, "it asks to wait too long", "run again later")) from error
     if error.status_code in (408, 409, 429) or error.status_code >= 500:
         return None
-    remedy = f"set {endpoint.api_key_env}" if error.status_code in (401, 403) else "correct the annotator or opponent"
+    key = f"set {endpoint.api_key_env}" if endpoint.api_key_env else "name its key's variable as api_key_env"
+    remedy = key if error.status_code in (401, 403) else "correct the annotator or opponent"
     raise JudgeError(stop(endpoint, error, "the request is refused", f"{remedy} and run again")) from error
 
 
@@ -188,7 +196,7 @@ def fate(code: str | None, status: int, message: str) -> Unanswered | None:
     """What an error says about its request alone: refused, too long, or nothing."""
     if code in REFUSALS:
         return Unanswered("refused", message)
-    if code == "context_length_exceeded" or status == 413:
+    if code == "context_length_exceeded" or status == 413 or (status == 400 and _TOO_LONG.search(message)):
         return Unanswered("too_long", message)
     return None
 
@@ -251,9 +259,15 @@ def client(endpoint: Endpoint) -> "AsyncOpenAI":
     return AsyncOpenAI(api_key=key, base_url=endpoint.base_url, timeout=endpoint.timeout_s, max_retries=0)
 
 
+def _count(tokens: object) -> int | None:
+    """A number of tokens, or None for what is none: the account is the server's to fill, not to empty."""
+    return tokens if isinstance(tokens, int) and not isinstance(tokens, bool) and 0 <= tokens < 2**31 else None
+
+
 def _text(value: object, endpoint: Endpoint) -> str:
     if not isinstance(value, str):
         raise TypeError(type(value))
+    value = value.encode(errors="replace").decode()  # JSON can spell lone surrogates, which no file can hold
     return value if len(_key(endpoint)) < SECRET_LENGTH else hidden(value, endpoint)
 
 

@@ -8,6 +8,8 @@ import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from tempfile import TemporaryFile
 
 from stages.core.topology import Hosts, environments
 from stages.errors import InputError
@@ -18,7 +20,7 @@ PARENT = "LIMA_PARENT"  # environment of a started process: the process that end
 def launch(command: Sequence[str], hosts: Hosts, n_processes: int, *, extra: Mapping[str, str]) -> None:
     """Run a command in several processes of this host, and wait for all.
 
-    What one writes to standard error is seen only of the first of all hosts; the others say the same.
+    What the first of a host writes to standard error is seen; of another, the end, where it failed by itself.
 
     Args:
         command: of each process.
@@ -31,23 +33,29 @@ def launch(command: Sequence[str], hosts: Hosts, n_processes: int, *, extra: Map
     """
     if hosts.port == 0:
         hosts = hosts._replace(port=_free_port())
-    processes = []
-    try:
-        for added in environments(hosts, n_processes):
-            environment = {**os.environ, **extra, **added, PARENT: str(os.getpid())}
-            stderr = None if added["RANK"] == "0" or added["LOCAL_RANK"] == "0" else subprocess.DEVNULL
-            processes.append(subprocess.Popen(command, env=environment, stderr=stderr))  # noqa: S603 - ourselves
-        codes: list[int | None] = [None]
-        while None in codes and not any(codes):
-            time.sleep(0.1)
-            codes = [process.poll() for process in processes]
-    finally:
-        _end(processes)
-    failed = [(i, process.returncode) for i, process in enumerate(processes) if process.returncode]
-    if failed:
-        i, code = min(failed, key=lambda item: (item[1] == -signal.SIGTERM, item[0]))
-        how = f"was killed by signal {-code}" if code < 0 else f"ended with status {code}"
-        raise InputError(f"sft: process {i} of {n_processes} {how}; see what it said above, then run again to go on")
+    with ExitStack() as files:
+        said = [files.enter_context(TemporaryFile()) for _ in range(n_processes)]
+        processes = []
+        try:
+            for i, added in enumerate(environments(hosts, n_processes)):
+                environment = {**os.environ, **extra, **added, PARENT: str(os.getpid())}
+                stderr = None if added["LOCAL_RANK"] == "0" else said[i]
+                processes.append(subprocess.Popen(command, env=environment, stderr=stderr))  # noqa: S603 - ourselves
+            codes: list[int | None] = [None]
+            while None in codes and not any(codes):
+                time.sleep(0.1)
+                codes = [process.poll() for process in processes]
+        finally:
+            _end(processes)
+        failed = [(i, process.returncode) for i, process in enumerate(processes) if process.returncode]
+        if failed:
+            i, code = min(failed, key=lambda item: (item[1] == -signal.SIGTERM, item[0]))
+            said[i].seek(max(0, said[i].seek(0, os.SEEK_END) - 2000))
+            print(said[i].read().decode(errors="replace"), end="", file=sys.stderr)
+            how = f"was killed by signal {-code}" if code < 0 else f"ended with status {code}"
+            raise InputError(
+                f"sft: process {i} of {n_processes} {how}; see what it said above, then run again to go on"
+            )
 
 
 def end_with_parent() -> None:

@@ -149,9 +149,9 @@ class _Asking:
     async def _pause(self, error: Exception | None, attempt: int) -> None:
         if error is not None:
             wait = asked_wait(error)
-            if wait is not None:
+            if wait:
                 self.resume_at = max(self.resume_at, time.monotonic() + wait)
-            else:
+            else:  # a wait of nothing is none
                 longest = min(60.0, FIRST_WAIT_S * 2 ** (attempt - 1))
                 await self._sleep(longest * _jitter(0.5, 1.0))
         while (left := self.resume_at - time.monotonic()) > 0 and not self.fault:

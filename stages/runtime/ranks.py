@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from stages.core.packing import Pack
 from stages.core.topology import STARTED, Rank
 from stages.errors import InputError
 from stages.runtime.training import Check, Done, Recipe, Work, clip
+
+TIMEOUT = timedelta(hours=2)  # of one meeting of all processes
 
 
 class Accelerated:
@@ -35,8 +38,10 @@ class Accelerated:
         self.is_zero = strategy.startswith("zero")
         if self.is_zero:
             plugin = _deepspeed(strategy, recipe)
-            if not has_gpu:  # accelerate finds no backend for DeepSpeed on CPU, and would believe in one process
-                handlers.append(InitProcessGroupKwargs(backend="gloo"))
+        # Others wait while the first process writes a candidate. accelerate finds no backend for DeepSpeed on CPU, and
+        # would believe in one process.
+        backend = {"backend": "gloo"} if self.is_zero and not has_gpu else {}
+        handlers.append(InitProcessGroupKwargs(timeout=TIMEOUT, **backend))
         self._accelerator = Accelerator(
             cpu=not has_gpu and not self.is_zero,
             mixed_precision="bf16" if recipe.is_bf16 else "no",
@@ -107,6 +112,14 @@ class Accelerated:
         """Go on from what `save` wrote."""
         self._accelerator.load_state(str(folder))
 
+    def same(self, number: int) -> bool:
+        """Whether all processes have the same number."""
+        if self.rank.world_size == 1:
+            return True
+        ends = torch.tensor([number, -number], dtype=torch.float64, device=self.device)
+        dist.all_reduce(ends, dist.ReduceOp.MAX)
+        return bool(ends[0] == -ends[1])
+
     def agree(self, wish: bool) -> bool:
         """What the first process wishes."""
         return summed_up(torch.tensor(float(wish and self.is_main), device=self.device), self.rank) > 0
@@ -142,6 +155,8 @@ def _deepspeed(strategy: str, recipe: Recipe) -> Any:  # noqa: ANN401 - accelera
         "gradient_accumulation_steps": 1,
         "gradient_clipping": recipe.max_grad_norm or 0.0,
         "bf16": {"enabled": recipe.is_bf16},
+        "data_types": {"grad_accum_dtype": "fp32"},
+        "communication_data_type": "fp32",
         "zero_allow_untested_optimizer": True,
         "zero_force_ds_cpu_optimizer": has_gpu,  # which is compiled when it is first used
         "steps_per_print": 2**31,

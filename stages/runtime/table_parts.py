@@ -7,6 +7,7 @@ What the parts are does not show in the file: its row groups have a set number o
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -60,9 +61,10 @@ class PartWriter:
 
 def write_part(path: Path, rows: pl.DataFrame) -> None:
     """Write a part of one row or more."""
-    rows.sort("id").write_parquet(
-        path, compression="zstd", compression_level=1, statistics=False, row_group_size=_STEP_ROWS
-    )
+    with _writing(path):
+        rows.sort("id").write_parquet(
+            path, compression="zstd", compression_level=1, statistics=False, row_group_size=_STEP_ROWS
+        )
 
 
 def merge_parts(parts: Sequence[Path], path: Path, schema: dict[str, pl.DataType]) -> int:
@@ -85,16 +87,26 @@ def merge_parts(parts: Sequence[Path], path: Path, schema: dict[str, pl.DataType
 
     partial = path.with_name(f".{path.name}.partial")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        register_io_source(source, schema=schema).sink_parquet(
-            partial, compression="zstd", statistics=False, row_group_size=GROUP_ROWS, maintain_order=True
-        )
-        partial.replace(path)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written, {first_line(error)}; free space or mend its rights") from error
+        with _writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            register_io_source(source, schema=schema).sink_parquet(
+                partial, compression="zstd", statistics=False, row_group_size=GROUP_ROWS, maintain_order=True
+            )
+            partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
     return n_rows
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Say what cannot be written; polars reports a full disk as an error of its own."""
+    try:
+        yield
+    except (OSError, pl.exceptions.ComputeError) as error:
+        if not isinstance(error, OSError) and "os error" not in str(error):
+            raise
+        raise InputError(f"{path}: cannot be written, {first_line(error)}; free space or mend its rights") from error
 
 
 class _Span:

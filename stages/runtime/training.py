@@ -97,6 +97,10 @@ class Threads:
         weights: dict[str, torch.Tensor] = self.model.state_dict()
         return weights
 
+    def same(self, number: int) -> bool:
+        """Whether all processes have the same number."""
+        return True
+
     def agree(self, wish: bool) -> bool:
         """What the first process wishes."""
         return wish

@@ -79,7 +79,7 @@ class TrainingState:
             epoch_ends: each candidate epoch with its last step.
         """
         for path in sorted(self.folder.glob("state-*"), reverse=True):
-            if all(self.epoch(epoch).is_dir() for epoch, step in epoch_ends if step <= _step_of(path)):
+            if all(self.epoch(epoch).is_dir() for epoch, step in epoch_ends if step <= step_of(path)):
                 return path
         return None
 
@@ -140,5 +140,6 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _step_of(state: Path) -> int:
+def step_of(state: Path) -> int:
+    """The step after which a state was kept."""
     return int(state.name.removeprefix("state-"))

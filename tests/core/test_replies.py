@@ -255,3 +255,8 @@ def test_the_example_of_a_form_fits_its_schema(form: dict, template: str) -> Non
 def test_any_json_like_reply_has_either_a_verdict_or_a_reason(text: str) -> None:
     choice = read_choice(reply(text), is_json=True)
     assert (choice.position is None) != (choice.unscored_reason is None)
+
+
+def test_a_number_too_long_for_python_is_no_verdict_and_no_fault() -> None:
+    text = '{"verdict": "A", "n": ' + "1" * 5000 + "}"
+    assert read_choice(Reply(text, "stop", None, "m", None, None)).unscored_reason == "off_menu"

@@ -29,6 +29,13 @@ def test_each_process_has_its_rank_and_all_one_port(tmp_path):
     assert first[3:] == second[3:]
 
 
+def test_what_another_process_said_is_shown(capfd):
+    code = "import os, sys, time\nif os.environ['RANK'] == '1': sys.exit('out of memory')\ntime.sleep(60)"
+    with pytest.raises(InputError, match="sft: process 1 of 2"):
+        launch(python(code), ALONE, 2, extra={})
+    assert "out of memory" in capfd.readouterr().err
+
+
 def test_one_that_fails_ends_the_others_and_is_named(tmp_path):
     code = (
         "import os, pathlib, sys, time\nif os.environ['RANK'] == '1': sys.exit(3)\n"
