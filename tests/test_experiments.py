@@ -32,7 +32,7 @@ def test_a_changed_parameter_is_an_experiment_that_can_be_compared(workspace: Wo
     assert {name: list(changed) for name, changed in params.items()} == {"params.yaml": ["score.confidence"]}
     metrics = json.loads(workspace.run("dvc", "metrics", "diff", "--json").stdout)
     assert list(metrics) == ["metrics/score.json"]
-    assert {name.rpartition(".")[2] for name in metrics["metrics/score.json"]} <= {"low", "high"}
+    assert {name.rpartition(".")[2] for name in metrics["metrics/score.json"]} <= {"low", "high", "minimum_detectable"}
 
 
 def test_queued_experiments_run_in_workspaces_of_their_own(workspace: Workspace) -> None:
