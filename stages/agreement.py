@@ -171,6 +171,8 @@ def _cell(row: Mapping[str, Any], name: str, title: str) -> str:
 
 def main(arguments: argparse.Namespace) -> None:
     """Read the files, print the tables."""
+    if not 0 < arguments.confidence < 1:
+        raise ParamsError(f"--confidence: must lie between 0 and 1, got {arguments.confidence:g}; 0.95 is usual")
     columns = {role: value for role in ROLES if (value := getattr(arguments, role))}
     meanings = dict(_meaning(text) for text in arguments.values)
     votes = combine(read_vote_file(path, columns=columns, meanings=meanings) for path in arguments.files)

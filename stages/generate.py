@@ -28,9 +28,7 @@ class Params(Answering):
     """Section `generate`."""
 
 
-def perplexity(
-    answerer: Answerer, examples: pl.DataFrame, chat: ChatFormat, *, batch_size: int
-) -> dict[str, float | int | None]:
+def perplexity(answerer: Answerer, examples: pl.DataFrame, chat: ChatFormat) -> dict[str, float | int | None]:
     """Exponential of the mean cross-entropy, in nats a token, of the responses of `examples` (EXAMPLE rows).
 
     Returns:
@@ -48,9 +46,8 @@ def perplexity(
         if (eot_id := tokenizer.eot_id) is not None
     ]
     total, n_tokens = 0.0, 0
-    for start in range(0, len(rendered), batch_size):
-        part = rendered[start : start + batch_size]
-        batch = collate([r.input_ids for r in part], [r.loss_mask for r in part])
+    for example in rendered:  # one at a time: logits of several long ones may be more than the answers left room for
+        batch = collate([example.input_ids], [example.loss_mask])
         ids, mask, labels = (tensor.to(model.device) for tensor in batch)
         with torch.inference_mode():
             total += summed_loss(model(input_ids=ids, attention_mask=mask, use_cache=False).logits, labels).item()
@@ -84,7 +81,8 @@ def main(arm: str) -> None:
         else:
             answerer = Answerer(folder, precision=params.precision)
             responses = answer_prompts(answerer, prompts, params, responder=arm)
-            held = perplexity(answerer, heldout, chat, batch_size=params.batch_size)
+            held = perplexity(answerer, heldout, chat)
+            del answerer  # before the next one looks for room
         answers.append(responses.select(pl.lit(epoch).alias("epoch"), pl.all()))
         measured.append({"epoch": epoch, **held})
     write_table(Path(f"data/generate/{arm}.parquet"), pl.concat(answers), EPOCH_RESPONSE)

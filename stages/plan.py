@@ -1,8 +1,8 @@
 """plan: what fine-tuning would take in memory, disk, time and money, before anything runs.
 
 Prints a table from the formulas of stages/core/training_cost.py, for the paper's two models on several machines, with
-LIMA's training set (1,000 examples, 750,000 tokens), 15 epochs and six candidates; or for the model in models/base with
-the sections `sft` and `arms` of params.yaml. Figures are estimates, the time follows from the MFU that you give.
+LIMA's training set (1,000 examples, 750,000 tokens), 15 epochs and six candidates; and for the model in models/base, if
+there is one. Figures are estimates, the time follows from the MFU that you give.
 """
 
 import argparse

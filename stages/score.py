@@ -79,6 +79,7 @@ class Frames(NamedTuple):
     generated: Mapping[str, pl.DataFrame]
     perplexity: Mapping[str, pl.DataFrame]
     epoch_grades: Mapping[str, pl.DataFrame]
+    epoch_verdicts: Mapping[str, pl.DataFrame]
     standings: Mapping[str, pl.DataFrame]
     responses: Mapping[str, pl.DataFrame]
     grades: Mapping[str, pl.DataFrame]
@@ -144,7 +145,8 @@ def run(frames: Frames, params: Params, *, arm: str) -> Tables:
         "paper_shares": paper_shares_table(tables["shares"]),
         "paper_agreement": paper_agreement_table(tables["agreement_groups"]),
     }
-    spent = spending([verdicts, *frames.grades.values(), *frames.epoch_grades.values()])
+    judged = (frames.grades, frames.epoch_grades, frames.epoch_verdicts)
+    spent = spending([verdicts, *(table for tables in judged for table in tables.values())])
     summary = _summary(tables, pairs, frames.grades) | {"annotations": people.counts}
     return Tables(**tables, **beside, summary=summary | ({"spent": spent} if spent else {}))
 
@@ -202,18 +204,20 @@ def _curves(frames: Frames) -> dict[str, Curve]:
 
 
 def _check_unscored(frames: Frames, max_share: float) -> None:
-    tables = {("judge", name): table for name, table in frames.verdicts.items()}
-    tables |= {("grade", name): table for name, table in frames.grades.items()}
-    tables |= {("select_checkpoint", name): table for name, table in frames.epoch_grades.items()}
-    for (stage, name), table in tables.items():
+    tables = [("judge", name, "", table) for name, table in frames.verdicts.items()]
+    tables += [("grade", name, "", table) for name, table in frames.grades.items()]
+    tables += [("select_checkpoint", name, "", table) for name, table in frames.epoch_grades.items()]
+    tables += [("select_checkpoint", name, ".verdicts", table) for name, table in frames.epoch_verdicts.items()]
+    for stage, name, suffix, table in tables:
         applicable = table.filter(pl.col("unscored_reason").ne_missing(NO_REFERENCE))
         for (annotator,), some in groups(applicable, "annotator"):
             reasons = some["unscored_reason"].drop_nulls()
             if reasons.len() > max_share * some.height:
                 raise JudgeError(
-                    f"data/{stage}/{name}.parquet: score.max_unscored_share is {max_share:g}, got {reasons.len()} of "
-                    f"{some.height} unscored by {annotator!r} ({_told(reasons)}); mend the annotator and run "
-                    f"`dvc repro --force --single-item {stage}@{name}`, which asks for those again, or raise the share"
+                    f"data/{stage}/{name}{suffix}.parquet: score.max_unscored_share is {max_share:g}, got "
+                    f"{reasons.len()} of {some.height} unscored by {annotator!r} ({_told(reasons)}); mend the "
+                    f"annotator and run `dvc repro --force --single-item {stage}@{name}`, which asks for those again, "
+                    "or raise the share"
                 )
 
 
@@ -325,6 +329,7 @@ def _read(arms: Sequence[str], opponents: Sequence[str]) -> Frames:
         generated=tables("generate", arms, EPOCH_RESPONSE),
         perplexity=tables("generate", arms, PERPLEXITY, ".perplexity"),
         epoch_grades=tables("select_checkpoint", arms, EPOCH_GRADE),
+        epoch_verdicts=tables("select_checkpoint", arms, VERDICT, suffix=".verdicts"),
         standings=tables("select_checkpoint", arms, STANDING, suffix=".standing"),
         responses=tables("respond", arms, RESPONSE),
         grades=tables("grade", arms, GRADE),

@@ -311,32 +311,28 @@ def main(arm: str) -> None:
     rendered = read_table(Path(f"data/render/{arm}.parquet"), RENDERED)
     check_lengths(int(rendered["n_tokens"].max() or 0), params, arm=arm)  # type: ignore[arg-type]
     rank = rank_of(os.environ)
-    if rank is None:
-        strategy, n_processes = topology(params, arm_params)
-        hosts = hosts_of(os.environ)
-        state = CACHE / "sft" / arm / inputs_key(arm, params, arm_params, eot, strategy, hosts.n * n_processes)
-        if hosts.n * n_processes > 1 or strategy.startswith("zero"):  # ZeRO wants a process group, of one too
-            extra = {STRATEGY: strategy, STATE: str(state.absolute())}
-            launch(itself("stages.sft", arm), hosts, n_processes, extra=extra)
-            return
-        rank = Rank(0, 1, 0, 1)
-    else:
-        if STATE not in os.environ:
-            raise ParamsError(
-                "sft starts its processes itself: run `python -m stages.sft` once on each host, not under torchrun or "
-                "accelerate launch (deploy/README.md has the variables for several hosts)"
-            )
+    if STATE in os.environ and rank:  # this stage has started the process
         strategy, state = os.environ[STRATEGY], Path(os.environ[STATE])
         end_with_parent()
+    else:  # nobody, or another launcher
+        hosts = hosts_of(os.environ)
+        n_on_host = rank.n_on_host if rank else processes()
+        n_all = rank.world_size if rank else hosts.n * n_on_host
+        strategy = strategy_of(params, arm_params, n_all=n_all, n_on_host=n_on_host)
+        state = CACHE / "sft" / arm / inputs_key(arm, params, arm_params, eot, strategy, n_all)
+        if rank is None and (n_all > 1 or strategy.startswith("zero")):  # ZeRO wants a process group, of one too
+            extra = {STRATEGY: strategy, STATE: str(state.absolute())}
+            launch(itself("stages.sft", arm), hosts, n_on_host, extra=extra)
+            return
+        rank = rank or Rank(0, 1, 0, 1)
     train_arm(arm, rendered, params, arm_params, eot, engine_of(strategy, params, rank), TrainingState(state))
 
 
-def topology(params: Params, arm_params: ArmParams) -> tuple[str, int]:
-    """The strategy, and the processes of this host: a process for each GPU; on CPU one, unless more are asked for.
+def processes() -> int:
+    """Processes of this host: one for each GPU; on CPU one, unless more are asked for.
 
     Raises:
         ParamsError: the environment asks for what there is not.
-        InputError: nothing fits the model.
     """
     import torch
 
@@ -347,23 +343,29 @@ def topology(params: Params, arm_params: ArmParams) -> tuple[str, int]:
     n_processes = int(asked) if asked else max(1, n_gpus)
     if n_gpus and n_processes > n_gpus:
         raise ParamsError(f"{PROCESSES}: {n_processes} processes, and {n_gpus} GPUs here; lower it")
+    return n_processes
+
+
+def strategy_of(params: Params, arm_params: ArmParams, *, n_all: int, n_on_host: int) -> str:
+    """The strategy that is asked for, or the first that fits the GPUs; on CPU the plain one.
+
+    Raises:
+        ParamsError: the environment asks for what there is not.
+        InputError: nothing fits the model.
+    """
+    import torch
+
     strategy = os.environ.get(STRATEGY, "")
     if strategy and strategy not in STRATEGIES:
         raise ParamsError(f"{STRATEGY}: must be one of {', '.join(STRATEGIES)}, got {strategy!r}; correct or unset it")
-    if n_gpus:
-        shape = read_shape(Path("models/base"))
-        check_disk(shape, params, arm_params)
-    if strategy == "zero3-offload" and params.optimizer == "sgd" and n_gpus:
-        raise ParamsError(f"{STRATEGY}: zero3-offload has AdamW alone, got sft.optimizer sgd; take another of the two")
-    if strategy:
-        return strategy, n_processes
-    if not n_gpus:
-        return ("single" if n_processes == 1 else "ddp"), n_processes
-    n_all = n_processes * hosts_of(os.environ).n
+    if not torch.cuda.is_available():
+        return strategy or ("single" if n_all == 1 else "ddp")
+    shape = read_shape(Path("models/base"))
+    check_disk(shape, params, arm_params)
     memory_bytes = torch.cuda.get_device_properties(0).total_memory
     host_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    found = choose(
-        shape, setting_of(params), n_processes=n_all, n_on_host=n_processes, device_bytes=memory_bytes,
+    found = strategy or choose(
+        shape, setting_of(params), n_processes=n_all, n_on_host=n_on_host, device_bytes=memory_bytes,
         host_bytes=host_bytes,
     )  # fmt: skip
     if found is None:
@@ -372,7 +374,9 @@ def topology(params: Params, arm_params: ArmParams) -> tuple[str, int]:
             "not even with ZeRO-3 and the optimizer in host memory; take more GPUs, a smaller base, or lower "
             "sft.micro_batch_tokens"
         )
-    return found, n_processes
+    if found == "zero3-offload" and params.optimizer == "sgd":
+        raise ParamsError("params.yaml: sft.optimizer: zero3-offload, which the model needs, has adamw alone, got sgd")
+    return found
 
 
 def check_disk(shape: Shape, params: Params, arm_params: ArmParams) -> None:

@@ -63,7 +63,7 @@ def test_the_same_weights_give_the_same_answers_whatever_the_batch(project):
 def test_perplexity_is_exp_of_the_mean_cost_of_response_tokens(tuned):
     answerer = Answerer(tuned, precision="fp32")
     pairs = [("Hi", "Yo"), ("Who?", "Me again")]
-    measured = perplexity(answerer, examples(pairs), ChatFormat(**CHAT), batch_size=2)
+    measured = perplexity(answerer, examples(pairs), ChatFormat(**CHAT))
     costs = []
     for ask, reply in pairs:
         prompt = [1, *answerer.tokenizer.encode(ask), answerer.tokenizer.eot_id]
@@ -73,12 +73,12 @@ def test_perplexity_is_exp_of_the_mean_cost_of_response_tokens(tuned):
         costs += [-logp[len(prompt) + i - 1, token].item() for i, token in enumerate(response)]
     assert measured["n_tokens"] == len(costs)
     on_all = ChatFormat(**{**CHAT, "loss_on": "all"})
-    assert perplexity(answerer, examples(pairs), on_all, batch_size=2) == measured
+    assert perplexity(answerer, examples(pairs), on_all) == measured
     assert measured["perplexity"] == pytest.approx(math.exp(sum(costs) / len(costs)), rel=1e-5)
 
 
 def test_perplexity_of_nothing_is_absent(tuned):
-    nothing = perplexity(Answerer(tuned, precision="fp32"), empty_table(EXAMPLE), ChatFormat(**CHAT), batch_size=2)
+    nothing = perplexity(Answerer(tuned, precision="fp32"), empty_table(EXAMPLE), ChatFormat(**CHAT))
     assert nothing == {"perplexity": None, "n_tokens": 0}
 
 

@@ -369,3 +369,20 @@ def test_two_processes_make_the_steps_of_one(project, monkeypatch, optimizer):
         assert largest_difference(whole, parts) < (1e-3 if optimizer == "adamw" else 1e-5), strategy
         losses, of_one = (pl.read_csv(data[LOSS])["loss"].to_list() for data in (outs(folder), one))
         assert losses == pytest.approx(of_one, rel=1e-4), strategy
+
+
+@pytest.mark.slow
+def test_a_launcher_of_another_kind_may_start_the_processes(project):
+    """torchrun sets ranks of its own; and one process that shards needs a group too."""
+    folder = project(arm={"epochs": 2, "candidate_epochs": [2]}, micro_batch_tokens=25)
+    main("curated")
+    whole = load_model(folder / "models/sft/curated/epoch_02").state_dict()
+    stage = ["stages.sft", "curated"]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m", *stage]
+    alone = [sys.executable, "-m", *stage]
+    for command, strategy in ((torchrun, "ddp"), (alone, "zero3")):
+        shutil.rmtree(folder / "models/sft")
+        env = {**os.environ, "PYTHONPATH": str(ROOT), "LIMA_STRATEGY": strategy}
+        subprocess.run(command, cwd=folder, env=env, check=True)
+        parts = load_model(folder / "models/sft/curated/epoch_02").state_dict()
+        assert largest_difference(whole, parts) < 1e-3, strategy

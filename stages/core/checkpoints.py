@@ -3,7 +3,7 @@
 The best is found by one of three measures, on the dev prompts:
 
 - `grade`: the mean helpfulness, over the prompts that every epoch has a grade for (a prompt's grade is the mean over
-  its samples);
+  its samples); an epoch with grades for less than half of the prompts is left out;
 - `pairs`: Bradley-Terry strengths (stages/core/bradley_terry.py) from a round robin in which an annotator compares the
   answers of any two epochs in both orders; a tie and a pair in which the orders disagree count half for each;
 - `perplexity`: the lowest of the held-out responses. The paper found that it rises while answers get better (s3, Figure
@@ -39,13 +39,18 @@ def standing_by_grade(grades: pl.DataFrame, epochs: Sequence[int]) -> pl.DataFra
     per_prompt = (  # (prompt_id, epoch, helpfulness), null where no sample has a grade
         grades.group_by("prompt_id", "epoch").agg(pl.col("helpfulness").mean()).sort("prompt_id", "epoch")
     )
-    table = per_prompt.pivot(on="epoch", index="prompt_id", values="helpfulness").drop_nulls()
+    wide = per_prompt.pivot(on="epoch", index="prompt_id", values="helpfulness")
+    graded = [epoch for epoch in epochs if 2 * wide[str(epoch)].count() >= wide.height] or list(epochs)
+    table = wide.select(str(epoch) for epoch in graded).drop_nulls()
     if table.height < 2:
-        return _unknown("grade", epochs, n=table.height)
-    scores = table.select(str(epoch) for epoch in epochs).to_numpy().astype(np.float64)  # (n_prompts, n_epochs)
-    means = scores.mean(axis=0)
-    behind = scores[:, [int(means.argmax())]] - scores
-    return _standing("grade", epochs, n=table.height, quality=means, error=standard_error(behind))
+        found = _unknown("grade", graded, n=table.height)
+    else:
+        scores = table.to_numpy().astype(np.float64)  # (n_prompts, n_epochs)
+        means = scores.mean(axis=0)
+        behind = scores[:, [int(means.argmax())]] - scores
+        found = _standing("grade", graded, n=table.height, quality=means, error=standard_error(behind))
+    left_out = [{"epoch": epoch, "by": "grade", "n": 0, "taken": False} for epoch in epochs if epoch not in graded]
+    return pl.concat([found, pl.DataFrame(left_out, schema=dict(STANDING))]).sort("epoch")
 
 
 def standing_by_pairs(verdicts: pl.DataFrame, epochs: Sequence[int]) -> pl.DataFrame:

@@ -58,13 +58,13 @@ class Intervals(NamedTuple):
             return Estimate(0, None, None, None)
         sums, counts = _by_prompt(x, np.asarray(prompts))
         mean = float(sums.sum() / counts.sum())
-        is_rate = scale == (0.0, 1.0) and bool(np.isin(x, (0.0, 1.0)).all())
+        is_rate = scale == (0.0, 1.0)  # with halves too: no variable of that mean in [0, 1] varies more
         if is_rate and (counts.size <= FEW_PROMPTS or max(mean, 1 - mean) > EXTREME_RATE):
             low, high = wilson(mean, n=counts.size, confidence=self.confidence)
         elif np.ptp(sums / counts) == 0:
             low, high = _certain(mean, n=counts.size, scale=scale, confidence=self.confidence)
         elif scale == (-1.0, 1.0) and _few_discordant(x, counts):
-            n_up, n_down = int((x > 0).sum()), int((x < 0).sum())
+            n_up, n_down = float(x[x > 0].sum()), float(-x[x < 0].sum())
             low, high = bonett_price(n_up, n_down, n=counts.size, confidence=self.confidence)
         elif scale not in ((0, 1), (-1, 1)):
             low, high = student_t(sums, counts, confidence=self.confidence)
@@ -126,7 +126,7 @@ def wilson(rate: float, *, n: int, confidence: float) -> tuple[float, float]:
     return min(rate, max(0.0, centre - half)), max(rate, min(1.0, centre + half))
 
 
-def bonett_price(n_up: int, n_down: int, *, n: int, confidence: float) -> tuple[float, float]:
+def bonett_price(n_up: float, n_down: float, *, n: int, confidence: float) -> tuple[float, float]:
     """Adjusted Wald interval of (n_up - n_down) / n over n pairs: one more pair that differs to either side.
 
     >>> [round(end, 4) for end in bonett_price(4, 0, n=300, confidence=0.95)]
@@ -197,9 +197,8 @@ def _by_prompt(values: Floats, prompts: npt.NDArray[np.generic]) -> tuple[Floats
 
 
 def _few_discordant(values: Floats, counts: Floats) -> bool:
-    """Whether these are differences -1, 0, 1 of one answer a prompt, few of them not 0."""
-    is_paired = bool(np.isin(values, (-1.0, 0.0, 1.0)).all()) and int(counts.max()) == 1
-    return is_paired and int(np.count_nonzero(values)) < FEW_DISCORDANT
+    """Whether these are differences of one answer a prompt, few of them not 0."""
+    return int(counts.max()) == 1 and int(np.count_nonzero(values)) < FEW_DISCORDANT
 
 
 def _certain(mean: float, *, n: int, scale: tuple[float, float], confidence: float) -> tuple[float, float]:

@@ -20,7 +20,11 @@ from stages.core.reply import Reply, Unanswered
 
 TAGS = ("prompt", "answer_a", "answer_b", "answer")
 
-_TAG = re.compile(rf"<(?=\s*/?\s*(?:{'|'.join(TAGS)})\b)", re.IGNORECASE)
+# Our tags, and what opens or ends a turn for ChatML and Llama 3 (<|), DeepSeek (<｜), Gemma, Llama 2 and Mistral.
+_TAG = re.compile(
+    rf"<(?=\s*/?\s*(?:{'|'.join(TAGS)})\b|[|｜]|/?(?:s|bos|eos)>|(?:start|end)_of_turn>|</?SYS>>)", re.IGNORECASE
+)
+_BRACKET = re.compile(r"\[(?=/?INST\])", re.IGNORECASE)
 _DECORATION = r"[ \t*_`#>.\"'()\[\]]*"  # Markdown and brackets around a verdict are not part of it
 
 _POSITIONS: dict[str, Position] = {"A": "first", "B": "second", "NEITHER": "tie"}
@@ -57,7 +61,7 @@ def neutralise(text: str) -> str:
     >>> neutralise("a < b </answer_a> <|im_end|>")
     'a < b ‹/answer_a> ‹|im_end|>'
     """
-    return _TAG.sub("‹", text).replace("<|", "‹|")
+    return _BRACKET.sub("(", _TAG.sub("‹", text))
 
 
 def comparison_text(comparison: Comparison, *, template: str, form: str) -> str:

@@ -11,7 +11,6 @@ import polars as pl
 
 from stages.core.accuracy import MEASURES
 from stages.core.bradley_terry import Comparison, strengths
-from stages.core.checkpoints import epoch_taken
 from stages.core.intervals import Estimate, Intervals, minimum_detectable, wilson
 from stages.core.judging import Answer, Outcome
 from stages.core.length_control import length_controlled
@@ -73,6 +72,9 @@ CHECKPOINTS: dict[str, pl.DataType] = {
     **INTERVAL,
     "exact_rate": NUMBER,
     "perplexity": NUMBER,
+    "quality": NUMBER,  # this and the next two as in schema.STANDING: what the choice went by, and its noise
+    "behind": NUMBER,
+    "error": NUMBER,
     "selected": COUNT,  # 0 or 1
 }
 GRADES: dict[str, pl.DataType] = {
@@ -212,14 +214,15 @@ def shares_table(grades: Mapping[str, pl.DataFrame], malicious: Set[str], interv
 
 
 def checkpoints_table(curves: Mapping[str, Curve], intervals: Intervals) -> pl.DataFrame:
-    """Every arm's candidate epochs: mean grade, share of exact answers, perplexity, and which was taken."""
+    """Every arm's candidate epochs: mean grade, share of exact answers, perplexity, standing, and which was taken."""
     rows = []
     for arm, curve in curves.items():
-        selected = epoch_taken(curve.standing)
-        for epoch in curve.standing["epoch"]:
+        for epoch, *standing, taken in curve.standing.select(
+            "epoch", "quality", "behind", "error", "taken"
+        ).iter_rows():
             grades = curve.grades.filter(pl.col("epoch") == epoch)
             exact, perplexity = curve.exact_rate.get(epoch), curve.perplexity.get(epoch)
-            rows.append((arm, epoch, *_mean_grade(grades, intervals), exact, perplexity, int(epoch == selected)))
+            rows.append((arm, epoch, *_mean_grade(grades, intervals), exact, perplexity, *standing, int(taken)))
     return pl.DataFrame(rows, schema=CHECKPOINTS, orient="row")
 
 

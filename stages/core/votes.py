@@ -28,20 +28,14 @@ import polars as pl
 
 from stages.core.preferences import ITEM
 from stages.errors import InputError
+from stages.schema import RECEIPT, VERDICT
 
 Record = Mapping[str, Any]
 
 # A vote: the columns of schema.VERDICT that `preferences.resolve` needs, `a` before `b` by name, and beside them how
 # far `a` is preferred (0 to 1, null: failed) and how long both answers are in characters (null: unknown).
 VOTE: dict[str, pl.DataType] = {
-    "prompt_id": pl.String(),
-    "sample": pl.Int32(),  # the turn, or which pair of answers to the prompt
-    "a": pl.String(),
-    "b": pl.String(),
-    "annotator": pl.String(),
-    "order": pl.String(),  # "ab" or "ba": who was shown first
-    "preference": pl.String(),  # a, b, tie
-    "unscored_reason": pl.String(),
+    **{name: dtype for name, dtype in VERDICT.items() if name not in RECEIPT},
     "value": pl.Float64(),
     "chars_a": pl.Int64(),
     "chars_b": pl.Int64(),
@@ -407,8 +401,9 @@ def _check_numbers(rows: Sequence[Record], layout: _Layout, name: str, said: Map
     columns = [ballot.columns[0] for ballot in layout.ballots if ballot.kind == "word"]
     values = {_word(row.get(column)) for row in rows for column in columns} - said.keys()
     numbers = {float(value) for value in values if re.fullmatch(r"-?\d+(\.\d+)?", value)}
+    is_label = any(_plain(column).endswith("label") for column in columns)  # Auto-J's 2 is a tie, others' 0 is
     is_outside = bool(numbers) and not (min(numbers) >= 0 and max(numbers) <= 2)
-    if is_outside or (0 in numbers and not any(number > 1 for number in numbers)) or values & {"true", "false"}:
+    if is_outside or (0 in numbers and (is_label or max(numbers) <= 1)) or values & {"true", "false"}:
         raise InputError(
             f"{name}: {', '.join(columns)}: must be a, b or tie, or 1, 2 and 0 for a tie, got the values "
             f"{', '.join(sorted(values)[:6])}, which can be read in more than one way; say what they mean "

@@ -134,10 +134,10 @@ class _Batches:
 
         try:
             file_id = await self._patiently(upload)
-            batch_id = await self._patiently(create)
         except JudgeError:
             self.cache.close_batch(name, {}, list(part), cost=0.0)
             raise
+        batch_id = await self._patiently(create)  # which may have been carried out though it failed: the next run looks
         self.cache.name_batch(name, batch_id)
         print(f"{self.desc}: {batch_id} has {len(part):,} requests; a run that is stopped goes on with it", flush=True)
 
@@ -200,7 +200,7 @@ class _Batches:
         for attempt in range(self.endpoint.max_attempts):
             if error is not None:
                 wait = asked_wait(error)
-                await asyncio.sleep(min(60.0, FIRST_WAIT_S * 2**attempt) if wait is None else wait)
+                await asyncio.sleep(wait or min(60.0, FIRST_WAIT_S * 2**attempt))
             try:
                 return await call()
             except Exception as fault:

@@ -11,7 +11,8 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
+from pydantic_core import PydanticCustomError
 
 from stages.core.costs import Price, Size, at_most, dollars
 from stages.core.reply import Reply, Unanswered
@@ -37,13 +38,20 @@ class Batch(Section):
     poll_s: Annotated[float, Field(gt=0)]  # seconds between two looks at a batch
 
 
+def _variable(name: str) -> str:
+    """The name of an environment variable; what may be a key itself is not repeated."""
+    if not re.fullmatch(r"[A-Z_][A-Z0-9_]{0,63}", name):
+        raise PydanticCustomError("hidden", "the name of an environment variable in capitals, not a key itself")
+    return name
+
+
 class Endpoint(Section):
     """Where to ask, how patiently, and for how much."""
 
     base_url: Annotated[str, Field(pattern=r"^https?://")]  # e.g. https://api.openai.com/v1
     model: Annotated[str, Field(min_length=1)]
     api_key_env: (
-        Annotated[str, Field(pattern=r"^[A-Za-z_]\w*$")] | None
+        Annotated[str, AfterValidator(_variable)] | None
     )  # environment variable that holds the key; null: the server wants none
     concurrency: Annotated[int, Field(ge=1, le=1024)]  # requests under way at once
     timeout_s: Annotated[float, Field(gt=0)]  # of one attempt
@@ -173,7 +181,7 @@ def final(error: Exception, endpoint: Endpoint) -> Unanswered | None:
     """
     import openai
 
-    if isinstance(error, json.JSONDecodeError | NoAnswerError | openai.APIConnectionError):
+    if isinstance(error, json.JSONDecodeError | NoAnswerError | TimeoutError | openai.APIConnectionError):
         return None  # includes timeouts
     if isinstance(error, openai.APIResponseValidationError):
         return None

@@ -124,7 +124,8 @@ class _Asking:
                 raise self.fault
             try:
                 arguments: Any = request.arguments(self.endpoint)
-                reply = read_completion(await asked.chat.completions.create(**arguments), self.endpoint)
+                async with asyncio.timeout(self.endpoint.timeout_s):  # the client's own is between two bytes
+                    reply = read_completion(await asked.chat.completions.create(**arguments), self.endpoint)
             except Exception as fault:
                 self.budget.settle(aside, None if may_be_billed(fault) else 0.0)
                 unanswered = final(fault, self.endpoint)

@@ -1,5 +1,6 @@
 """Where a model's weights go: one GPU if it has room for them, else layer by layer over all of them, else the CPU."""
 
+import gc
 import json
 import math
 import struct
@@ -21,6 +22,8 @@ def place(folder: Path, *, dtype: str) -> dict[str, Any]:
     """
     import torch
 
+    gc.collect()  # a model before this one: hooks may hold it in cycles
+    torch.cuda.empty_cache()
     free = [torch.cuda.mem_get_info(i)[0] for i in range(torch.cuda.device_count())]
     return placement(n_weights(folder) * getattr(torch, dtype).itemsize, free, name=str(folder))
 

@@ -135,8 +135,7 @@ def _on_cpu(loss: SupervisedLoss, part: tuple[Work, list[Pack], bool]) -> float:
 
 def clip(module: torch.nn.Module, max_norm: float | None) -> float:
     """Clip gradients by their global norm, and give what it was."""
-    norm = torch.nn.utils.clip_grad_norm_(module.parameters(), math.inf if max_norm is None else max_norm)
-    return float(norm.full_tensor() if hasattr(norm, "full_tensor") else norm)
+    return float(torch.nn.utils.clip_grad_norm_(module.parameters(), math.inf if max_norm is None else max_norm))
 
 
 def _update(optimizer: torch.optim.Optimizer, lr: float) -> None:

@@ -42,6 +42,8 @@ def grades(by_epoch: dict[int, list[int | None]], *, n_samples: int = 1) -> pl.D
         pytest.param({5: [1], 10: [6]}, 5, id="one prompt: the noise is unknown"),
         pytest.param({5: [None, None], 10: [None, None]}, 5, id="no grades"),
         pytest.param({5: [6, None, 1, 1], 10: [1, 6, 6, 6]}, 5, id="prompts without every grade are left out"),
+        pytest.param({5: [3, 3, 3], 10: [6, 6, 6], 15: [None] * 3}, 10, id="an epoch without grades undoes nothing"),
+        pytest.param({5: [None, None, 1], 10: [3, 3, 3], 15: [6, 6, 6]}, 15, id="nor is it taken for being early"),
         pytest.param({7: [2, 2]}, 7, id="one candidate"),
     ],
 )

@@ -70,7 +70,10 @@ def test_a_difference_touching_zero_is_not_clear_of_it() -> None:
 
 
 def test_an_epoch_without_a_grade_leaves_the_other_curve() -> None:
-    rows = [("ours", 5, 0, None, None, None, None, 6.0, 0), ("ours", 10, 0, None, None, None, None, 7.0, 1)]
+    rows = [
+        ("ours", 5, 0, None, None, None, None, 6.0, None, None, None, 0),
+        ("ours", 10, 0, None, None, None, None, 7.0, None, None, None, 1),
+    ]
     (found,) = figures.checkpoints(pl.DataFrame(rows, schema=CHECKPOINTS, orient="row"), CAST)
     assert found["grade"] is None
     assert "ours, 10: 7.00" in found["perplexity"]

@@ -50,6 +50,16 @@ def test_an_extreme_rate_has_wilsons_interval(n_right: int, is_wilson: bool) -> 
     assert (estimate[2:] == pytest.approx(wilson(n_right / 100, n=100, confidence=0.95), abs=1e-12)) is is_wilson
 
 
+@pytest.mark.parametrize("values", [[*[1.0] * 9, 0.5], [*[1.0] * 299, 0.5]])
+def test_a_tie_among_few_or_extreme_values_makes_no_interval_shorter(values: list[float]) -> None:
+    n = len(values)
+    low = INTERVALS.estimate(values, range(n), scale=(0, 1)).low
+    of_wins = INTERVALS.estimate([1.0] * n, range(n), scale=(0, 1)).low
+    assert low is not None
+    assert of_wins is not None
+    assert low < of_wins
+
+
 def test_few_prompts_are_few_however_many_their_answers() -> None:
     estimate = INTERVALS.estimate([1, 0, 0] * 40, np.repeat(np.arange(40), 3), scale=(0, 1))
     assert estimate[2:] == pytest.approx(wilson(1 / 3, n=40, confidence=0.95))

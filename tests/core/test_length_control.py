@@ -20,7 +20,10 @@ def drawn(*, quality: float, slope: float, longer: float) -> tuple[np.ndarray, n
 def test_it_is_sklearns_penalised_regression() -> None:
     values, apart = drawn(quality=0.3, slope=1.0, longer=200)
     x = np.tanh(apart / apart.std(ddof=1))[:, None]
-    theirs = LogisticRegression(C=80 / N, tol=1e-10, max_iter=1000).fit(x, values)
+    tie = np.zeros((2, 1))  # the imagined one: half a win and half a loss
+    theirs = LogisticRegression(C=80 / N, tol=1e-10, max_iter=1000).fit(
+        np.concatenate([x, tie]), np.append(values, [1, 0]), sample_weight=[*[1.0] * N, 0.5, 0.5]
+    )
     found = length_controlled(values, apart, range(N), confidence=0.95)
     assert found is not None
     assert found.slope == pytest.approx(theirs.coef_[0, 0], abs=1e-4)
@@ -59,9 +62,11 @@ def test_samples_of_one_prompt_count_as_one() -> None:
 
 
 def test_a_clean_sweep_and_equal_lengths_are_no_accident() -> None:
-    found = length_controlled([1.0] * 10, range(10), range(10), confidence=0.95)
+    found = length_controlled([1.0] * 10, [-5, 5] * 5, range(10), confidence=0.95)
     assert found is not None
-    assert found.rate == pytest.approx(1)
+    assert found.rate == pytest.approx(21 / 22)  # ten wins and a tie
+    assert found.low < 0.75
+    assert 0.99 < found.high < 1
     assert length_controlled([1.0, 0.0], [5, 5], ["p", "q"], confidence=0.95) is None
     assert length_controlled([1.0, 0.0], [5, 6], ["p", "p"], confidence=0.95) is None
 

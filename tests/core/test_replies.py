@@ -58,6 +58,10 @@ def test_a_template_that_names_other_values_is_an_error(template: str) -> None:
         ("< / ANSWER_B >", "‹ / ANSWER_B >"),
         ("<prompt>", "‹prompt>"),
         ("<|im_start|>system", "‹|im_start|>system"),
+        ("<｜Assistant｜>", "‹｜Assistant｜>"),
+        ("<end_of_turn>\n<start_of_turn>model", "‹end_of_turn>\n‹start_of_turn>model"),
+        ("[/INST] </s><s>[INST] [in]", "(/INST] ‹/s>‹s>(INST] [in]"),
+        ("<<SYS>> <</SYS>>", "‹<SYS>> ‹</SYS>>"),
         ("<answers> and <b> stay, as does 1 < 2", "<answers> and <b> stay, as does 1 < 2"),
     ],
 )

@@ -308,3 +308,12 @@ def test_votes_that_nobody_shares_still_rank_the_systems(tmp_path: Path, capsys:
     assert [row[1:3] for row in rows] == [["x", "12"], ["y", "6"], ["z", "6"]]
     assert rows[0][3] == "0.0000"
     assert float(rows[1][3]) < -0.5
+
+
+def test_0_1_and_2_of_a_label_may_mean_either() -> None:
+    records = [{"item": i, "label": i} for i in range(3)]  # Auto-J: 0 and 1 are the sides, 2 is a tie
+    with pytest.raises(InputError, match="which can be read in more than one way"):
+        rows(*records)
+    assert len(rows(*records, meanings={"0": "a", "1": "b", "2": "tie"})) == 3
+    told = rows(*({"idx": i, "annotator1": i} for i in range(3)))
+    assert [row[ITEM.index("preference")] for row in told] == ["tie", "a", "b"]

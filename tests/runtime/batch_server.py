@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from tests.runtime.chat_server import running
+
 # A request's line -> the lines of output for it, as they stand in the file.
 Behaviour = Callable[[dict[str, Any]], list[dict[str, Any]]]
 
@@ -128,11 +130,5 @@ class BatchServer:
 def serving_batches(behave: Behaviour, *, ends_as: str = "completed", n_looks: int = 1) -> Iterator[BatchServer]:
     """Serve until the end of the block."""
     server = BatchServer(behave, ends_as=ends_as, n_looks=n_looks)
-    thread = threading.Thread(target=server.http.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
-    thread.start()
-    try:
+    with running(server.http):
         yield server
-    finally:
-        server.http.shutdown()
-        server.http.server_close()
-        thread.join(5)

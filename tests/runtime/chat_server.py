@@ -105,17 +105,24 @@ class ChatServer:
 
 
 @contextmanager
+def running(http: ThreadingHTTPServer) -> Iterator[None]:
+    """Serve in a thread until the end of the block."""
+    thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        http.shutdown()
+        http.server_close()
+        thread.join(5)
+
+
+@contextmanager
 def serving(behave: Behaviour) -> Iterator[ChatServer]:
     """Serve until the end of the block."""
     server = ChatServer(behave)
-    thread = threading.Thread(target=server.http.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
-    thread.start()
-    try:
+    with running(server.http):
         yield server
-    finally:
-        server.http.shutdown()
-        server.http.server_close()
-        thread.join(5)
 
 
 def endpoint(server: ChatServer, **changes: Any) -> dict[str, Any]:

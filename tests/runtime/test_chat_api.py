@@ -6,6 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from stages.core.reply import Unanswered
 from stages.runtime.chat_api import Endpoint, fate, read_completion
@@ -32,6 +33,16 @@ def test_a_count_of_tokens_that_cannot_be_is_unknown(tokens: Any) -> None:
     reply = read_completion(completion(prompt_tokens=tokens, completion_tokens=tokens), ENDPOINT)
     assert (reply.n_prompt_tokens, reply.n_reply_tokens) == (None, None)
     assert read_completion(completion(), ENDPOINT)[-2:] == (3, 2)
+
+
+@pytest.mark.parametrize("pasted", ["sk-proj-SECRETSECRET", "gsk_SECRETSECRET", "hf_SECRET", "A" * 80])
+def test_a_key_in_place_of_its_variable_is_not_repeated(pasted: str) -> None:
+    values = {**ENDPOINT.model_dump(), "api_key_env": pasted}
+    with pytest.raises(ValidationError) as caught:
+        Endpoint.model_validate(values)
+    (fault,) = caught.value.errors()
+    assert fault["type"] == "hidden"
+    assert pasted not in fault["msg"]
 
 
 def test_a_request_beyond_the_context_is_known_by_what_servers_say() -> None:
