@@ -480,6 +480,8 @@ def run(
     arm: str,
 ) -> list[Record]:
     """Train to the end from where an interrupted run stopped, keeping the candidate epochs in the state's folder."""
+    from stages.runtime.speed import Speed
+
     n_each = steps_per_epoch(len(examples.ids), global_batch_size=params.global_batch_size)
     records: list[Record] = []
     newest = state.newest([(epoch, epoch * n_each) for epoch in arm_params.candidate_epochs])
@@ -494,12 +496,14 @@ def run(
         if engine.is_main:
             print(f"sft {arm}: goes on after step {len(records)}", file=sys.stderr)
     n_kept = len(records)
+    speed = Speed(Path("models/base"), n_processes=engine.n_workers)
     with bar(desc=f"sft {arm}", total=arm_params.epochs * n_each, unit="step") as shown:
         shown.update(len(records))
         try:
             for step, record in train(engine, examples, params, arm_params, n_done=len(records)):
                 records.append(record)
-                shown.set_postfix(epoch=step.epoch, loss=f"{record.loss:.3f}", lr=f"{record.lr:.1e}")
+                pace = speed.after([examples.lengths[i] for i in step.examples])
+                shown.set_postfix(epoch=step.epoch, loss=f"{record.loss:.3f}", lr=f"{record.lr:.1e}", **pace)
                 shown.update()
                 if step.ends_epoch and step.epoch in arm_params.candidate_epochs:
                     save_epoch(engine, tokenizer, state.epoch(step.epoch))

@@ -20,6 +20,7 @@ from stages.core.sampling import Decoding
 from stages.errors import InputError
 from stages.runtime.files import first_line, shared_cache
 from stages.runtime.model import weight_files
+from stages.runtime.shards import file_digest
 
 _CODE = ("decoding", "nucleus", "sampling")  # of stages/core: what an answer's tokens follow from
 _LIBRARIES = ("torch", "transformers")
@@ -113,15 +114,10 @@ def model_digest(folder: Path) -> str:
     paths = [folder / "config.json", *weight_files(folder)]
     try:
         with ThreadPoolExecutor(4) as pool:
-            digests = list(pool.map(_file_digest, paths))
+            digests = list(pool.map(file_digest, paths))
     except OSError as error:
         raise InputError(f"{folder}: cannot be read, {first_line(error)}; mend the model folder") from None
     return _digest(*(f"{path.name} {digest}".encode() for path, digest in zip(paths, digests, strict=True)))
-
-
-def _file_digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _digest(*parts: bytes) -> str:

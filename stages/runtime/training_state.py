@@ -19,6 +19,7 @@ from typing import Any, Protocol
 
 from stages.errors import ParamsError
 from stages.runtime.parallel import in_order
+from stages.runtime.shards import file_digest
 
 EVERY_S = "LIMA_STATE_EVERY_S"  # environment: seconds between two states, in place of the rule below
 LEAST_S = 10.0
@@ -33,7 +34,7 @@ def key_of(files: Iterable[Path], *values: object) -> str:
         values: what else the result follows from, as JSON can write it.
     """
     ordered = sorted(files)
-    sums = in_order(_sha256, ordered)
+    sums = in_order(file_digest, ordered)
     facts = [[path.name, digest] for path, digest in zip(ordered, sums, strict=True)]
     return hashlib.sha256(json.dumps([facts, *values], sort_keys=True).encode()).hexdigest()[:32]
 
@@ -133,11 +134,6 @@ def linked(source: Path, target: Path) -> None:
             os.link(path, target / path.name)
         except OSError:
             shutil.copyfile(path, target / path.name)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def step_of(state: Path) -> int:
