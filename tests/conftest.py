@@ -31,11 +31,13 @@ SMALL = {
 }  # fmt: skip
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Two processes run the tests: all that need the finished run in one, other files whole in either."""
+    """Two processes run the tests: all that need the finished run first in one, other files whole in the other."""
     for item in items:
         needs_run = "small" in getattr(item, "fixturenames", ())
         item.add_marker(pytest.mark.xdist_group("run" if needs_run else item.path.name))
+    items.sort(key=lambda item: "small" not in getattr(item, "fixturenames", ()))
 
 
 @pytest.fixture
