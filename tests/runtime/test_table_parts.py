@@ -27,13 +27,13 @@ def parts(folder, cuts):
 
 
 @pytest.fixture
-def small(monkeypatch):
+def few_rows(monkeypatch):
     """Row groups of ten rows, parts read three rows at a time."""
     monkeypatch.setattr(table_parts, "GROUP_ROWS", 10)
     monkeypatch.setattr(table_parts, "_STEP_ROWS", 3)
 
 
-@pytest.mark.usefixtures("small")
+@pytest.mark.usefixtures("few_rows")
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.sets(st.integers(0, 999), max_size=60), st.integers(1, 5), st.booleans(), st.randoms())
 def test_the_file_is_the_rows_by_id_whatever_the_parts(tmp_path_factory, numbers, n_parts, apart, rng):
@@ -46,7 +46,7 @@ def test_the_file_is_the_rows_by_id_whatever_the_parts(tmp_path_factory, numbers
     assert pl.read_parquet(folder / "out.parquet").rows() == [row(i) for i in sorted(ids)]
 
 
-@pytest.mark.usefixtures("small")
+@pytest.mark.usefixtures("few_rows")
 def test_the_bytes_do_not_depend_on_the_parts(tmp_path):
     ids = sorted(f"s:{i}" for i in range(95))
     shuffled = random.Random(0).sample(ids, len(ids))
@@ -58,7 +58,7 @@ def test_the_bytes_do_not_depend_on_the_parts(tmp_path):
     assert len(written) == 1
 
 
-@pytest.mark.usefixtures("small")
+@pytest.mark.usefixtures("few_rows")
 @pytest.mark.parametrize(
     "cuts", [[["s:1", "s:2"], ["s:2"]], [[f"s:{i:02d}" for i in range(40)], ["s:10"]], [["s:1", "s:1"]]]
 )
