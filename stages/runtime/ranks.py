@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,8 @@ from stages.core.packed_loss import SupervisedLoss
 from stages.core.packing import Pack
 from stages.core.topology import STARTED, Rank
 from stages.errors import InputError
-from stages.runtime.training import Check, Done, Recipe, Work, clip
+from stages.runtime.machine import peak_bytes
+from stages.runtime.training import Check, Done, Recipe, Work, clip, moments_to_come
 
 TIMEOUT = timedelta(hours=2)  # of one meeting of all processes
 
@@ -49,7 +51,8 @@ class Accelerated:
             kwargs_handlers=handlers,
         )
         self.device = self._accelerator.device
-        self.recipe, self.rank = recipe, rank
+        self.recipe, self.rank, self.strategy, self._plugin = recipe, rank, strategy, plugin
+        self.held_before = peak_bytes()
         self.n_workers, self.mine = rank.world_size, slice(rank.rank, rank.rank + 1)
         self.is_main = rank.rank == 0
         check_joined(self._accelerator.num_processes, rank, self.device)
@@ -90,6 +93,38 @@ class Accelerated:
             self._optimizer.step()
             self._optimizer.zero_grad(set_to_none=True)
         return Done(loss, norm)
+
+    def rehearse(self, work: Work) -> None:
+        """A step's forward and backward pass, which changes nothing.
+
+        The loss counts zero times: the gradients that ZeRO adds up until a step, and keeps to itself, stay zero.
+        """
+        (packs,) = work.packs
+        for pack, n_parts in zip(packs, work.n_parts, strict=True):
+            summed = self._module(on_device(pack, self.device), n_parts, (work.seed, work.step))
+            self._backward(summed * 0.0, is_last=False)
+        if not self.is_zero:
+            self._optimizer.zero_grad(set_to_none=True)
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
+
+    def moments_to_come(self) -> int:
+        """Bytes that the optimizer takes with the first step and not before; ZeRO has them from the start."""
+        return 0 if self.is_zero else moments_to_come(self._optimizer.optimizer)
+
+    @contextlib.contextmanager
+    def plainly(self) -> Iterator[None]:
+        """Where models load as they do in a process that does not train: ZeRO-3 would shard them, in every process."""
+        if self._plugin is None:
+            yield
+            return
+        from transformers.integrations import unset_hf_deepspeed_config
+
+        unset_hf_deepspeed_config()
+        try:
+            yield
+        finally:
+            self._plugin.set_deepspeed_weakref()
 
     def _backward(self, loss: torch.Tensor, *, is_last: bool) -> None:
         if self.is_zero:  # DeepSpeed would divide by the accumulated passes once more

@@ -7,6 +7,7 @@ global norm and the optimizer.
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +18,8 @@ import torch
 from stages.core.packed_loss import SupervisedLoss
 from stages.core.packing import Pack
 from stages.core.replicas import Replicas
+from stages.core.topology import Rank
+from stages.runtime.machine import peak_bytes
 
 Check = Callable[[float, float], None]  # told a step's loss and gradient norm before the weights change; may raise
 SMALL = 20_000_000  # weights, up to which threads with a replica each beat threads that split operations
@@ -51,12 +54,14 @@ class Recipe(NamedTuple):
 class Threads:
     """One process on CPU: a small model as replicas on threads, a larger one on PyTorch's own threads."""
 
+    strategy, rank = "single", Rank(0, 1, 0, 1)
     is_main = True
     mine = slice(None)  # of the workers
     n_workers = 1
 
     def __init__(self, recipe: Recipe) -> None:
         self.recipe = recipe
+        self.held_before = peak_bytes()  # the model is not here yet
         self._replicas: Replicas | None = None
 
     def prepare(self, loss: SupervisedLoss) -> None:
@@ -81,16 +86,33 @@ class Threads:
             work: the step.
             check: told the loss and the gradient's norm before the weights change.
         """
-        parts = [(work, packs, self.recipe.is_bf16) for packs in work.packs]
-        if self._replicas is None:
-            total = sum(_on_cpu(self.loss, part) for part in parts)
-        else:
-            total = sum(self._replicas.each(_on_cpu, parts))
-            self._replicas.add_gradients()
+        total = self._gradients(work)
         norm = clip(self.loss, self.recipe.max_grad_norm)
         check(total / work.n_tokens, norm)
         _update(self.optimizer, work.lr)
         return Done(total / work.n_tokens, norm)
+
+    def _gradients(self, work: Work) -> float:
+        """Forward and backward pass; the sum of the losses."""
+        parts = [(work, packs, self.recipe.is_bf16) for packs in work.packs]
+        if self._replicas is None:
+            return sum(_on_cpu(self.loss, part) for part in parts)
+        total = sum(self._replicas.each(_on_cpu, parts))
+        self._replicas.add_gradients()
+        return total
+
+    def rehearse(self, work: Work) -> None:
+        """A step's forward and backward pass, which changes nothing."""
+        self._gradients(work)
+        self.optimizer.zero_grad(set_to_none=True)
+
+    def moments_to_come(self) -> int:
+        """Bytes that the optimizer takes with the first step and not before."""
+        return moments_to_come(self.optimizer)
+
+    def plainly(self) -> contextlib.AbstractContextManager[None]:
+        """Where models load as they do in a process that does not train."""
+        return contextlib.nullcontext()
 
     def weights(self) -> dict[str, torch.Tensor]:
         """All weights under the names of the causal LM."""
@@ -131,6 +153,15 @@ def _on_cpu(loss: SupervisedLoss, part: tuple[Work, list[Pack], bool]) -> float:
             (summed / work.n_tokens).backward()
             total += summed.item()
     return total
+
+
+def moments_to_come(optimizer: torch.optim.Optimizer) -> int:
+    """Bytes of the moments that AdamW has not made yet: as many as its parameters have, twice. Plain SGD has none."""
+    if not isinstance(optimizer, torch.optim.AdamW) or optimizer.state:
+        return 0
+    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+    own = [weight.to_local() if hasattr(weight, "to_local") else weight for weight in weights]  # of sharded ones a part
+    return sum(2 * weight.numel() * weight.element_size() for weight in own)
 
 
 def clip(module: torch.nn.Module, max_norm: float | None) -> float:
