@@ -254,7 +254,7 @@ def test_comment_threads_hold_follow_up_questions_that_the_answerer_answers() ->
 
 def test_wikihow_is_one_article_a_row_in_the_public_layout() -> None:
     rows = wikihow_rows()
-    assert list(rows[0]) == ["headline", "title", "text", "category"]
+    assert list(rows[0]) == ["headline", "title", "text", "category", "url"]
     assert all(r["title"].startswith("How to ") and r["headline"].startswith("\n") for r in rows)
     assert len(rows) >= 400
     assert sum(not r["text"] for r in rows) >= 3
