@@ -26,6 +26,7 @@ from pydantic import Field
 from stages.core import figures, paper
 from stages.core.agreement_tables import AGREEMENT, AGREEMENT_GROUPS
 from stages.core.answers import cards
+from stages.core.arms import Arms
 from stages.core.funnel import flows, measures, reasons, table_1
 from stages.core.headline import THIN, Cast, bounds, headline, percent
 from stages.core.score_tables import (
@@ -41,10 +42,10 @@ from stages.core.score_tables import (
     WIN_RATE,
 )
 from stages.core.section import Named, Section
-from stages.errors import InputError, ParamsError
+from stages.errors import InputError
 from stages.runtime.files import first_line, read_json, read_table, write_csv, write_text
 from stages.runtime.main import run_stage
-from stages.runtime.params import load_params
+from stages.runtime.params import check_named, load_params
 from stages.schema import EXAMPLE, PROMPT, RESPONSE, VERDICT
 
 UNTUNED = Path("models/base")
@@ -236,12 +237,9 @@ def main() -> None:
     """Read everything, write the page."""
     params = load_params("report", Params)
     judge = load_params("judge", Judge)
-    arms = load_params("arms", Named).names
+    arms = load_params("arms", Arms).names
     opponents = load_params("opponents", Named).model_extra or {}
-    if judge.arm not in arms:
-        raise ParamsError(
-            f"params.yaml: judge.arm: must be one of arms, got {judge.arm!r}; known there: {', '.join(arms)}"
-        )
+    check_named(judge.arm, "arms", where="judge.arm")
     inputs = _read(arms, list(opponents), judged=judge.arm)
     cast = Cast(
         judged=judge.arm,

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
+from stages.core.arms import Arms
 from stages.core.section import Named
 from stages.errors import InputError
 from stages.runtime.files import first_line, read_json
@@ -78,7 +79,7 @@ def run(traces: Traces, *, with_text: bool) -> list[str]:
 
 def main(row_id: str, *, with_text: bool) -> None:
     """Trace one id."""
-    sources, arms = load_params("sources", Named).names, load_params("arms", Named).names
+    sources, arms = load_params("sources", Named).names, load_params("arms", Arms).names
     source = row_id.partition(":")[0]
     if source not in sources:
         close = difflib.get_close_matches(source, sources, n=1)

@@ -10,7 +10,7 @@ from stages.runtime.files import write_csv, write_json, write_table
 from stages.schema import EXAMPLE, PROMPT, RESPONSE, VERDICT
 
 PARAMS: dict[str, Any] = {
-    "arms": {"bulk": {}, "curated": {}},
+    "arms": {arm: {"sample": {}, "sft": {}} for arm in ("bulk", "curated")},
     "opponents": {
         "base": {"kind": "model", "path": "models/base"},
         "bulk": {"kind": "responses", "path": "data/respond/bulk.parquet"},

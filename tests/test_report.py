@@ -332,7 +332,16 @@ def test_counts_that_do_not_add_up_are_refused(project: Path) -> None:
 def test_an_unknown_arm_is_one_sentence_and_no_traceback(project: Path) -> None:
     params = run_tables.PARAMS | {"judge": {"arm": "nobody", "annotators": []}}
     (project / "params.yaml").write_text(json.dumps(params))
-    with pytest.raises(LimaError, match=r"judge\.arm: must be one of arms, got 'nobody'"):
+    with pytest.raises(LimaError, match=r"judge\.arm: must be a key of arms, got 'nobody'"):
+        report.main()
+
+
+def test_an_unknown_key_of_an_arm_is_one_sentence(project: Path) -> None:
+    arms = run_tables.PARAMS["arms"] | {"bulk": {"sample": {}, "sft": {}, "sfft": {}}}
+    (project / "params.yaml").write_text(json.dumps(run_tables.PARAMS | {"arms": arms}))
+    with pytest.raises(
+        LimaError, match=r"params\.yaml: arms\.bulk\.sfft: unknown key, got \{\}; remove it \(known here: s"
+    ):
         report.main()
 
 

@@ -39,7 +39,9 @@ def examples(*names):
 def project(tmp_path, monkeypatch):
     """A project whose data side ran to the end."""
     monkeypatch.chdir(tmp_path)
-    Path("params.yaml").write_text("sources: {wiki: {}, forum: {}}\narms: {curated: {}, bulk: {}}\n")
+    Path("params.yaml").write_text(
+        "sources: {wiki: {}, forum: {}}\narms: {curated: {sample: {}, sft: {}}, bulk: {sample: {}, sft: {}}}\n"
+    )
     put("extract/wiki.parquet", CANDIDATE, *(candidate(name) for name in IDS))
     asked = [Prompt(f"wiki:{name}", None, "wiki", "ask", "d", turns("Why?")) for name in ("p1", "p2")]
     put("extract/wiki.prompts.parquet", PROMPT, *asked)
