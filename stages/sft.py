@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import polars as pl
 from pydantic import Field, model_validator
 
+from stages.core.arms import Arm
 from stages.core.chat import ChatFormat
 from stages.core.schedule import Step, schedule, steps_per_epoch
 from stages.core.section import Section
@@ -306,6 +307,7 @@ def save_epoch(engine: Any, tokenizer: ChatTokenizer, folder: Path) -> None:  # 
 def main(arm: str) -> None:
     """Train one arm, in this process or in those that it starts."""
     params = load_params("sft", Params)
+    load_params(f"arms.{arm}", Arm)
     arm_params = load_params(f"arms.{arm}.sft", ArmParams)
     eot = load_params("render", ChatFormat).eot
     rendered = read_table(Path(f"data/render/{arm}.parquet"), RENDERED)

@@ -11,7 +11,7 @@ from stages.runtime.files import write_table
 from stages.schema import EPOCH_RESPONSE, PERPLEXITY, PROMPT, RESPONSE
 
 PARAMS: dict[str, Any] = {
-    "arms": {"curated": {}, "bulk": {}},
+    "arms": {arm: {"sample": {}, "sft": {}} for arm in ("curated", "bulk")},
     "opponents": {"base": {}, "bulk": {}},
     "annotators": {"reference": {"kind": "reference"}, "length": {"kind": "length"}},
     "select_checkpoint": {"by": "grade", "annotator": "reference"},

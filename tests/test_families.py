@@ -158,7 +158,7 @@ def test_a_tuned_model_answers_and_stops_everywhere(name: str, tmp_path: Path, m
         tmp_path,
         render=CHAT,
         sft={**SFT, "lr": 2e-2},
-        arms={"curated": {"sft": arm}},
+        arms={"curated": {"sample": {}, "sft": arm}},
     )
     render.main("curated")
     sft.main("curated")

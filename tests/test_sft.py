@@ -47,7 +47,7 @@ def project(base, tmp_path, monkeypatch):
     write_table(tmp_path / "data/render/curated.parquet", rendered(base), RENDERED)
 
     def write(arm=ARM, render=CHAT, **changes):
-        write_params(tmp_path, render=render, sft={**SFT, **changes}, arms={"curated": {"sft": arm}})
+        write_params(tmp_path, render=render, sft={**SFT, **changes}, arms={"curated": {"sample": {}, "sft": arm}})
         return tmp_path
 
     return write
@@ -189,8 +189,15 @@ def test_a_micro_batch_too_small_for_an_example_is_refused(project):
 
 def test_an_unknown_arm_is_refused_with_those_there_are(project):
     project()
-    with pytest.raises(ParamsError, match="arms has curated"):
+    with pytest.raises(ParamsError, match="arms has only curated"):
         main("nonesuch")
+
+
+def test_an_arm_with_a_key_that_no_stage_reads_is_refused(project):
+    arms = {"curated": {"sample": {}, "sft": ARM, "stf": {"epochs": 2}}}
+    write_params(project(), render=CHAT, sft=SFT, arms=arms)
+    with pytest.raises(ParamsError, match=r"^params\.yaml: arms\.curated\.stf: unknown key, got \{'epochs': 2\}; rem"):
+        main("curated")
 
 
 def test_an_example_beyond_the_bases_positions_is_refused(project, base, tmp_path):
