@@ -206,7 +206,7 @@ def test_what_becomes_of_what_a_hostile_server_does(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(live, "FIRST_WAIT_S", 0.01)
 
     def number_of(body: dict[str, Any]) -> int:
-        return int(body["messages"][0]["content"].split("<prompt>\nno. ")[1].split("\n")[0])
+        return int(body["messages"][0]["content"].split("<prompt>\n| no. ")[1].split("\n")[0])
 
     def behave(body: dict[str, Any], n_before: int) -> Sent:
         number = number_of(body)
