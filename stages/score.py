@@ -2,7 +2,7 @@
 
 Reads data/prompts/{test,dev}.parquet (schema.PROMPT); of every arm data/respond/, data/generate/ (and .perplexity),
 data/select_checkpoint/ and data/grade/<arm>.parquet; of every opponent data/respond_opponent/ and
-data/judge/<opponent>.parquet; data/annotations/*.jsonl.
+data/judge/<opponent>.parquet; of whoever answers data/*/<name>.asked.parquet (schema.ASKED); data/annotations/*.jsonl.
 Writes metrics/score.json and metrics/score/*.csv, one for each field of Tables. In each, n is what the rate or mean
 beside it is over; a number that does not exist is an empty cell, and a rate of nothing has no row.
 
@@ -52,7 +52,7 @@ from stages.runtime.files import read_table, write_csv, write_json
 from stages.runtime.main import run_stage
 from stages.runtime.params import load_params
 from stages.runtime.people import read_people
-from stages.schema import EPOCH_GRADE, EPOCH_RESPONSE, GRADE, PERPLEXITY, PROMPT, RESPONSE, STANDING, VERDICT
+from stages.schema import ASKED, EPOCH_GRADE, EPOCH_RESPONSE, GRADE, PERPLEXITY, PROMPT, RESPONSE, STANDING, VERDICT
 
 
 class Params(Section):
@@ -85,6 +85,7 @@ class Frames(NamedTuple):
     grades: Mapping[str, pl.DataFrame]
     opponent_responses: Mapping[str, pl.DataFrame]
     verdicts: Mapping[str, pl.DataFrame]
+    asked: Sequence[pl.DataFrame]  # of every arm and opponent
     people: pl.DataFrame
 
 
@@ -146,9 +147,13 @@ def run(frames: Frames, params: Params, *, arm: str) -> Tables:
         "paper_agreement": paper_agreement_table(tables["agreement_groups"]),
     }
     judged = (frames.grades, frames.epoch_grades, frames.epoch_verdicts)
-    spent = spending([verdicts, *(table for tables in judged for table in tables.values())])
+    said = [verdicts, *(table for tables in judged for table in tables.values())]
+    spent = {
+        "answering": spending([pl.DataFrame(schema=ASKED), *frames.asked], by="responder"),
+        "judging": spending(said, by="annotator"),
+    }
     summary = _summary(tables, pairs, frames.grades) | {"annotations": people.counts}
-    return Tables(**tables, **beside, summary=summary | ({"spent": spent} if spent else {}))
+    return Tables(**tables, **beside, summary=summary | ({"spent": spent} if any(spent.values()) else {}))
 
 
 def _answers(frames: Frames, prompts: Mapping[str, Prompt]) -> dict[str, dict[Key, Answer]]:
@@ -335,6 +340,11 @@ def _read(arms: Sequence[str], opponents: Sequence[str]) -> Frames:
         grades=tables("grade", arms, GRADE),
         opponent_responses=tables("respond_opponent", opponents, RESPONSE),
         verdicts=tables("judge", opponents, VERDICT),
+        asked=[
+            table
+            for stage, names in (("generate", arms), ("respond", arms), ("respond_opponent", opponents))
+            for table in tables(stage, names, ASKED, ".asked").values()
+        ],
         people=read_people(Path("data/annotations")),
     )
 

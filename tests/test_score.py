@@ -13,8 +13,9 @@ from stages.core.score_tables import WIN_RATE
 from stages.errors import InputError, JudgeError, ParamsError
 from stages.runtime.files import read_table, write_table
 from stages.runtime.params import load_params
-from stages.schema import RESPONSE, VERDICT
-from tests.judged_run import PARAMS, responses, write_run
+from stages.schema import ASKED, RESPONSE, VERDICT
+from tests.judged_run import PARAMS, command, responses, with_model, write_run
+from tests.runtime.chat_server import completion, serving
 
 ROOT = Path(__file__).parents[1]
 
@@ -97,6 +98,24 @@ def test_the_summary_is_worked_out_by_hand() -> None:
     assert summary["agreement"]["length"]["reference"]["n"] == 8
     assert summary["selected_epoch"] == {"curated": 10, "bulk": 10}
     assert summary["annotations"] == {"n_used": 0, "n_other": 0, "n_stale": 0}
+
+
+def test_what_answers_and_verdicts_cost_stands_in_the_metrics() -> None:
+    assert "spent" not in scored()
+    with serving(lambda body, _: completion("OUTCOME: Pass\n4" if "<answer>" in str(body) else "VERDICT: B")) as server:
+        with_model(server, "judge")
+        command("stages.judge", "bulk")
+        asked = [{**dict.fromkeys(ASKED), "responder": "curated", "request": f"r{i}", "n_prompt_tokens": 10,
+                  "n_reply_tokens": 2, "cost": 0.25 if i else None} for i in range(3)]  # fmt: skip
+        for stage in ("generate", "respond"):
+            rows = asked[:2] if stage == "generate" else asked[2:]
+            write_table(Path(f"data/{stage}/curated.asked.parquet"), pl.DataFrame(rows, schema=ASKED), ASKED)
+        spent = scored()["spent"]
+    assert spent["answering"] == {
+        "curated": {"n_requests": 3, "n_uncounted": 1, "n_prompt_tokens": 30, "n_reply_tokens": 6, "cost": 0.5}
+    }
+    assert spent["judging"]["gpt"]["n_requests"] == 9
+    assert spent["judging"]["gpt"]["cost"] == pytest.approx(9 * (7 + 3 * 2) / 1e6, abs=1e-6)
 
 
 def test_every_table_has_its_columns() -> None:

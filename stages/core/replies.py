@@ -38,9 +38,7 @@ LEVELS = ("1", "2", "3", "4", "5", "6")
 
 # A verdict as either form would have it; JSON may break the line.
 _SAID = "|".join((*_POSITIONS, *_OUTCOMES, *LEVELS, "YES", "NO"))
-_VERDICT = re.compile(
-    rf"((?:verdict|outcome|safe|helpfulness){_AROUND}):(?={_AROUND}(?:{_SAID})\b)", re.IGNORECASE
-)
+_VERDICT = re.compile(rf"((?:verdict|outcome|safe|helpfulness){_AROUND}):(?={_AROUND}(?:{_SAID})\b)", re.IGNORECASE)
 
 Reason = Literal["refused", "truncated", "empty", "two_verdicts", "off_menu"]
 

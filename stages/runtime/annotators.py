@@ -121,7 +121,7 @@ def grader(name: str, annotators: Annotators) -> Grader:
     if isinstance(annotator, Length):
         raise ParamsError(
             f"params.yaml: annotators.{name}: a grade needs an annotator of kind reference or openai, got length, "
-            f"which only compares; name another in grade.annotators and select_checkpoint.annotator"
+            f"which only compares; name another in grade.annotators and select_checkpoint.annotators"
         )
     return _Grading(name, annotator)
 

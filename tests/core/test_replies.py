@@ -181,7 +181,12 @@ def test_a_quotation_behind_bars_is_not_the_judges_own_word() -> None:
 
 def test_a_comparison_shows_prompt_and_answers_in_order_and_ends_with_the_form() -> None:
     asked = comparison_of("Name a town.", "Vola", "Brum")
-    assert asked.index("Name a town.") < asked.index("Vola") < asked.index("Brum") < asked.index("VERDICT: <A, B or NEITHER>")
+    assert (
+        asked.index("Name a town.")
+        < asked.index("Vola")
+        < asked.index("Brum")
+        < asked.index("VERDICT: <A, B or NEITHER>")
+    )
     for line in ("Answer A is significantly better", "Answer B is significantly better", "Neither answer is"):
         assert line in asked
 
