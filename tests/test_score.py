@@ -211,6 +211,39 @@ def test_people_are_annotators_beside_the_models() -> None:
     assert kinds == [("length", 3, 0.666667), ("people", 1, 0.5)]
 
 
+def test_a_panel_of_people_is_several_annotators_and_has_rates_together() -> None:
+    for name, preference in (("ann", "a"), ("worker_1", "b"), ("worker_2", "tie"), ("bo", "a")):
+        say(annotator=name, preference=preference)
+        say(annotator=name, preference="a", prompt_id="test:p1")
+    assert set(scored()["pairwise"]["bulk"]) == {
+        "reference", "length", "ann", "bo", "worker_1", "worker_2", "all people", "all worker"
+    }  # fmt: skip
+    declared = {**PARAMS["annotators"], "panel": {"kind": "people", "names": ["worker_*", "ann"]}}
+    Path("params.yaml").write_text(json.dumps({**PARAMS, "annotators": declared}))
+    summary = scored()["pairwise"]["bulk"]
+    assert set(summary) == {"reference", "length", "ann", "bo", "worker_1", "worker_2", "all panel"}
+    assert {key: summary["all panel"][key] for key in ("n", "win", "tie", "lose")} == {
+        "n": 6, "win": pytest.approx(4 / 6, abs=1e-6), "tie": pytest.approx(1 / 6, abs=1e-6),
+        "lose": pytest.approx(1 / 6, abs=1e-6),
+    }  # fmt: skip
+    together = table("win_rate").filter(annotator="all panel").row(0, named=True)
+    assert (together["n"], together["n_prompts"]) == (6, 2)  # intervals are over the prompts
+    assert "all panel" in table("bradley_terry")["annotator"]
+    kinds = table("agreement_groups").select("group_a", "group_b", "n").rows()
+    assert ("panel", "panel", 6) in kinds  # three pairs of persons on each of two items
+    assert ("panel", "people", 6) in kinds
+    assert ("ann", "worker_1") in table("agreement").select("annotator_a", "annotator_b").rows()
+
+
+@pytest.mark.parametrize("stage", ["judge", "grade", "select_checkpoint"])
+def test_no_stage_asks_people(stage: str) -> None:
+    changed = {**PARAMS, "annotators": {"crowd": {"kind": "people", "names": ["crowd_*"]}}}
+    changed[stage] = {**PARAMS[stage], "annotators": ["crowd"]}
+    Path("params.yaml").write_text(json.dumps(changed))
+    with pytest.raises(ParamsError, match=r"annotators\.crowd: .* got people; take it out there, `score` reads"):
+        {"judge": judge, "grade": grade, "select_checkpoint": select_checkpoint}[stage].main("bulk")
+
+
 def test_a_person_named_as_a_model_is_an_error() -> None:
     say(annotator="length")
     with pytest.raises(InputError, match="a person's name must not be that of an annotator"):

@@ -51,7 +51,7 @@ def test_the_committed_section_is_valid() -> None:
 @pytest.mark.parametrize(
     ("section", "told"),
     [
-        ({"x": {"kind": "oracle"}}, r"annotators.x: .*'reference', 'length', 'openai'"),
+        ({"x": {"kind": "oracle"}}, r"annotators.x: .*'reference', 'length', 'openai', 'people'"),
         ({"x": {}}, r"annotators.x"),
         ({"x": {"kind": "length", "model": "m"}}, r"annotators.x.length.model: unknown key"),
         ({"x": {**GPT, "temperature": 3}}, r"annotators.x.openai.temperature: must be .*less than or equal to 2"),
