@@ -103,6 +103,18 @@ RESPONSE: dict[str, pl.DataType] = {
     "n_tokens": pl.Int32(),
 }
 
+# What an answer of an endpoint rests on; no rows where a model folder answers, or a file.
+ASKED: dict[str, pl.DataType] = {
+    "prompt_id": pl.String(),
+    "responder": pl.String(),
+    "sample": pl.Int32(),
+    "model": pl.String(),  # as the endpoint names itself
+    "n_prompt_tokens": pl.Int64(),  # as the endpoint counts
+    "n_reply_tokens": pl.Int64(),
+    "cost": pl.Float64(),  # dollars for these tokens at the endpoint's prices; null: no price, or not counted
+    "request": pl.String(),  # hash of the exact request, the key of .cache/replies.sqlite
+}
+
 # An answer of one candidate epoch.
 EPOCH_RESPONSE: dict[str, pl.DataType] = {"epoch": pl.Int32(), **RESPONSE}
 

@@ -129,7 +129,7 @@ def test_dvc_resolves_the_graph_of_every_profile(
 def test_names_in_a_profile_name_something(name: str) -> None:
     params = lay(name)
     annotators = {
-        params["select_checkpoint"]["annotator"],
+        *params["select_checkpoint"]["annotators"],
         *params["judge"]["annotators"],
         *params["grade"]["annotators"],
     }
