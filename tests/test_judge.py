@@ -1,5 +1,6 @@
 """judge: the stage as a whole, on files."""
 
+import json
 import os
 import re
 import resource
