@@ -16,6 +16,7 @@ from stages.runtime.model import save_model
 from stages.schema import RENDERED
 
 SHAPES = {
+    "mini": Shape(3, 64, 172, 4, 2, 16, 512, tied=True),
     "tiny": Shape(6, 256, 688, 4, 4, 64, 4096, tied=False),
     "1b": Shape(16, 2048, 5632, 32, 8, 64, 32000, tied=False),
     "7b": Shape(32, 4096, 11008, 32, 32, 128, 32000, tied=False),
@@ -37,6 +38,8 @@ class Recipe(NamedTuple):
     is_bf16: bool
     checkpoints: bool
     micro_batch_tokens: int  # ours
+    residual_dropout: float = 0.0  # the peer has none
+    optimizer: str = "adamw"
 
 
 def rows(n: int, vocab_size: int) -> pl.DataFrame:
@@ -64,13 +67,13 @@ def make(folder: Path, shape: Shape, n_examples: int, recipe: Recipe) -> None:
         make_base(folder / "models/base", shape, is_bf16=recipe.is_bf16)
     write_table(folder / "data/render/curated.parquet", rows(n_examples, shape.vocab_size), RENDERED)
     sft = {
-        "seed": 0, "lr": recipe.lr, "lr_end": recipe.lr_end, "beta1": 0.9, "beta2": 0.95, "weight_decay": 0.1,
-        "max_grad_norm": 1.0, "global_batch_size": recipe.batch, "micro_batch_tokens": recipe.micro_batch_tokens,
-        "gradient_checkpointing": recipe.checkpoints, "optimizer": "adamw",
-        "residual_dropout": 0.0,  # the peer has none
-        "precision": "bf16" if recipe.is_bf16 else "fp32",
+        "seed": 0, "method": "full", "lora": {"rank": 8, "alpha": 8}, "optimizer": recipe.optimizer, "lr": recipe.lr,
+        "lr_end": recipe.lr_end, "beta1": 0.9, "beta2": 0.95, "weight_decay": 0.1,
+        "max_grad_norm": 1.0 if recipe.optimizer == "adamw" else None, "global_batch_size": recipe.batch,
+        "micro_batch_tokens": recipe.micro_batch_tokens, "gradient_checkpointing": recipe.checkpoints,
+        "residual_dropout": recipe.residual_dropout, "precision": "bf16" if recipe.is_bf16 else "fp32",
     }  # fmt: skip
-    arm = {"sft": {"epochs": recipe.epochs, "candidate_epochs": [recipe.epochs]}}
+    arm = {"sample": {}, "sft": {"epochs": recipe.epochs, "candidate_epochs": [recipe.epochs]}}
     render = {"eot": "<|eot|>", "max_tokens": MAX_TOKENS, "loss_on": "responses"}
     (folder / "params.yaml").write_text(json.dumps({"render": render, "sft": sft, "arms": {"curated": arm}}))
 

@@ -16,6 +16,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import pyarrow
 import torch
 from datasets import Dataset
 from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
@@ -79,9 +80,10 @@ def main(folder: Path, way: str, batch: int) -> None:
         train_sampling_strategy="sequential", dataset_kwargs={"skip_prepare_dataset": True}, logging_steps=1,
         save_strategy="no", report_to=[], disable_tqdm=True,
     )  # fmt: skip
+    dataset = Dataset(pyarrow.table(rows), fingerprint="rows")  # dill cannot pickle this pyarrow's types for one
     watch = Watch()
     trainer = SFTTrainer(
-        model, arguments, train_dataset=Dataset.from_dict(rows), optimizers=(optimizer, rates), callbacks=[watch],
+        model, arguments, train_dataset=dataset, optimizers=(optimizer, rates), callbacks=[watch],
         processing_class=AutoTokenizer.from_pretrained(folder / "models/base", local_files_only=True),
     )  # fmt: skip
     load_s, started = time.monotonic() - begun, time.monotonic()
@@ -89,7 +91,7 @@ def main(folder: Path, way: str, batch: int) -> None:
     train_s, saving = time.monotonic() - started, time.monotonic()
     weights: dict[str, Any] = trainer.model.state_dict()
     if sft["precision"] == "bf16":
-        weights = {name: weight.to(torch.bfloat16) for name, weight in weights.items()}
+        weights = {name: weight.to("cpu", torch.bfloat16) for name, weight in weights.items()}
     save_model(trainer.model, folder / "peer", weights=weights)
     tokenizer.save(folder / "peer")
     later = [i for step in steps[1:] for i in step.examples]

@@ -60,7 +60,7 @@ def table(estimate: Told, measured: Told, *, arm: str, memory_bytes: int, run: R
     return "\n".join(f"{name:<{width}}{told:>12}{found:>12}  {note}".rstrip() for name, told, found, note in rows)
 
 
-def remedies(strategy: str | None, *, checkpoints: bool, micro_batch_tokens: int, longest: int) -> str:
+def remedies(strategy: str | None, *, checkpoints: bool, micro_batch_tokens: int, longest: int, is_lora: bool) -> str:
     """What makes a run need less memory, the cheapest first, as the end of a sentence.
 
     Args:
@@ -68,8 +68,9 @@ def remedies(strategy: str | None, *, checkpoints: bool, micro_batch_tokens: int
         checkpoints: whether activations are computed again.
         micro_batch_tokens: of a forward pass.
         longest: tokens of the longest example, which a forward pass has to hold.
+        is_lora: whether LoRA is what is trained.
 
-    >>> remedies("zero2", checkpoints=True, micro_batch_tokens=2048, longest=2048)
+    >>> remedies("zero2", checkpoints=True, micro_batch_tokens=2048, longest=2048, is_lora=True)
     'set LIMA_STRATEGY=zero3, take more GPUs, or a smaller base'
     """
     further = {"single": "zero3-offload", "ddp": "zero2", "zero2": "zero3", "zero3": "zero3-offload"}
@@ -80,6 +81,8 @@ def remedies(strategy: str | None, *, checkpoints: bool, micro_batch_tokens: int
         ways.append(f"lower sft.micro_batch_tokens ({micro_batch_tokens}; the longest example has {longest})")
     if strategy in further:
         ways.append(f"set {STRATEGY}={further[strategy]}")
+    if not is_lora:
+        ways.append("set sft.method to lora")
     ways.append("take a machine with more memory" if strategy is None else "take more GPUs")
     return ", ".join([*ways, "or a smaller base"])
 

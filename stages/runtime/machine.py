@@ -14,18 +14,27 @@ import torch
 from stages.core.training_cost import peak_flops
 
 PACKAGES = ("torch", "transformers", "accelerate", "deepspeed")
-# What a container, a Slurm job or a pod may take of its host (control groups, version 2 and 1).
-LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
+CGROUPS = Path("/sys/fs/cgroup")
 
 
 def host_bytes() -> int:
-    """Memory of this host that its processes together may take."""
+    """Memory of this host that its processes together may take: a container, pod or Slurm job may have less."""
     found = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    for path in LIMITS:
+    for path in _limits():
         text = path.read_text().strip() if path.is_file() else ""
         if text.isdecimal():  # "max": no limit
             found = min(found, int(text))
     return found
+
+
+def _limits() -> list[Path]:
+    """Where the limits of this process's control group and of those above it stand, in versions 2 and 1."""
+    own = Path("/proc/self/cgroup")
+    lines = own.read_text().splitlines() if own.is_file() else []
+    names = ["/", *(line.removeprefix("0::") for line in lines if line.startswith("0::"))]
+    folders = {above for name in names for above in (CGROUPS / name.lstrip("/"), *(CGROUPS / name.lstrip("/")).parents)}
+    within = sorted(folder for folder in folders if folder.is_relative_to(CGROUPS))
+    return [CGROUPS / "memory/memory.limit_in_bytes", *(folder / "memory.max" for folder in within)]
 
 
 def device_bytes(n_on_host: int) -> int:

@@ -117,9 +117,10 @@ def found(
         tried: tokens of each example of the step that was tried.
         keeps_states: whether states to resume from are kept, in a share of the time.
     """
-    steps_s = trial.step_s * flops(run.shape, run.lengths) / flops(run.shape, tried)
+    rank = run.setting.rank
+    steps_s = trial.step_s * flops(run.shape, run.lengths, rank=rank) / flops(run.shape, tried, rank=rank)
     n_processes, n_on_host = engine.rank.world_size, engine.rank.n_on_host
-    steps_s += run.n_steps * update_seconds(run.shape, engine.strategy, n_processes=n_processes, n_on_host=n_on_host)
+    steps_s += run.n_steps * update_seconds(run, engine.strategy, n_processes=n_processes, n_on_host=n_on_host)
     if keeps_states:
         steps_s *= 1 + 1 / SHARE
     run_s = steps_s + run.n_candidates * trial.save_s

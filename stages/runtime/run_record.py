@@ -67,6 +67,7 @@ def record(engine: Any, run: Run, times: Times) -> dict[str, Any]:  # noqa: ANN4
     """
     rank, peak, train_s = engine.rank, peak_of_gpu(), times.seconds["train"]
     n_tokens = sum(run.lengths)
+    done = flops(run.shape, run.lengths, rank=run.setting.rank)
     return {
         "started": times.started,
         "ended": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -76,7 +77,7 @@ def record(engine: Any, run: Run, times: Times) -> dict[str, Any]:  # noqa: ANN4
             "n_steps": run.n_steps,
             "n_tokens": n_tokens,  # real ones: there is no padding
             "tokens_per_s": n_tokens / train_s,
-            "mfu": flops(run.shape, run.lengths) / train_s / (peak * rank.world_size) if peak else None,
+            "mfu": done / train_s / (peak * rank.world_size) if peak else None,
             "peak_bytes": peak_bytes(),  # of the process that writes
         },
         "topology": {

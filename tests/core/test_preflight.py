@@ -46,13 +46,13 @@ def test_spans_of_time():
 
 
 def test_the_remedy_names_what_is_left_to_do():
-    small = remedies("single", checkpoints=False, micro_batch_tokens=8192, longest=2048)
+    small = remedies("single", checkpoints=False, micro_batch_tokens=8192, longest=2048, is_lora=False)
     assert small.startswith("set sft.gradient_checkpointing to true, lower sft.micro_batch_tokens (8192; the longest ")
-    assert "LIMA_STRATEGY=zero3-offload" in small
+    assert small.endswith("LIMA_STRATEGY=zero3-offload, set sft.method to lora, take more GPUs, or a smaller base")
     assert [
-        remedies(strategy, checkpoints=True, micro_batch_tokens=9, longest=9).split(",")[0]
+        remedies(strategy, checkpoints=True, micro_batch_tokens=9, longest=9, is_lora=True).split(",")[0]
         for strategy in ("ddp", "zero2", "zero3", "zero3-offload")
     ] == ["set LIMA_STRATEGY=zero2", "set LIMA_STRATEGY=zero3", "set LIMA_STRATEGY=zero3-offload", "take more GPUs"]
-    assert remedies(None, checkpoints=True, micro_batch_tokens=9, longest=9).startswith(
+    assert remedies(None, checkpoints=True, micro_batch_tokens=9, longest=9, is_lora=True).startswith(
         "take a machine with more memory"
     )

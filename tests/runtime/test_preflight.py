@@ -56,7 +56,7 @@ def project(base, rendered, tmp_path, monkeypatch):
     (tmp_path / "models").mkdir()
     (tmp_path / "models/base").symlink_to(base)
     write_table(tmp_path / "data/render/curated.parquet", rendered, RENDERED)
-    write_params(tmp_path, render=CHAT, sft=SFT, arms={"curated": {"sft": ARM}})
+    write_params(tmp_path, render=CHAT, sft=SFT, arms={"curated": {"sample": {}, "sft": ARM}})
     return tmp_path
 
 
@@ -164,13 +164,13 @@ def test_memory_that_runs_out_is_one_sentence():
 
 def test_a_model_beyond_the_memory_is_refused_before_it_is_loaded(project, tmp_path, monkeypatch):
     limit = tmp_path / "memory.max"
-    monkeypatch.setattr(machine, "LIMITS", (limit,))
+    monkeypatch.setattr(machine, "CGROUPS", tmp_path)
     limit.write_text("900000\n")
     with pytest.raises(
         InputError,
         match=r"models/base: 2\.69e-05 B weights and 64 tokens a forward pass need .* and a process has 0\.86 MiB; "
         r"set sft\.gradient_checkpointing to true, lower sft\.micro_batch_tokens \(64; the longest example has 17\), "
-        r"take a machine with more memory, or a smaller base",
+        r"set sft\.method to lora, take a machine with more memory, or a smaller base",
     ):
         main("curated")
     limit.write_text("max\n")
