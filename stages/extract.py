@@ -143,8 +143,9 @@ def read_sites(folder: Path, shards: Shards, work: Path, *, source: str, params:
     )
     n = min(n_cores(), 1 + sum(dump.n_bytes for dump in dumps) // _MIN_BYTES_A_WORKER)
     limits = limits._replace(memory_bytes=params.memory_mb * 2**20 // n)
+    code = code_version(stack_exchange.__name__)
     with ThreadPoolExecutor(n) as threads, workers(n) as do:  # a fault ends the workers first, so that no thread waits
-        one = partial(_read_site, shards=shards, work=work, folder=folder, limits=limits, do=do)
+        one = partial(_read_site, shards=shards, work=work, folder=folder, limits=limits, code=code, do=do)
         each = map if n == 1 else threads.map
         keys = list(progress(each(one, dumps), desc="extract", total=len(dumps), unit="site"))
     shards.keep_only(keys)
@@ -157,7 +158,7 @@ def read_sites(folder: Path, shards: Shards, work: Path, *, source: str, params:
     return total
 
 
-def _read_site(dump: "Dump", *, shards: Shards, work: Path, folder: Path, limits: "Limits", do: Do) -> str:
+def _read_site(dump: "Dump", *, shards: Shards, work: Path, folder: Path, limits: "Limits", code: str, do: Do) -> str:
     """Read one site unless it is kept; gives its key."""
     from stages.sources import stack_exchange
 
@@ -166,7 +167,7 @@ def _read_site(dump: "Dump", *, shards: Shards, work: Path, folder: Path, limits
         {
             "site": dump.site._asdict(),
             "files": {str(path.relative_to(folder)): digest for path, digest in digests},
-            "code": code_version(),
+            "code": code,
             "limits": limits._replace(memory_bytes=0)._asdict(),
         }
     )

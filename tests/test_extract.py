@@ -11,6 +11,7 @@ from collections import Counter
 from pathlib import Path
 
 import polars as pl
+import py7zr
 import pytest
 
 from stages import extract, pull
@@ -288,6 +289,19 @@ def test_a_killed_run_goes_on_at_the_last_finished_site_and_gives_the_same_bytes
     assert Path("data/extract/mine.parquet").read_bytes() == expected
     assert shards().items() > finished.items()
     assert [path for path in Path(".cache/extract/mine").iterdir() if path.name.startswith(".")] == []
+
+
+@pytest.mark.usefixtures("sites")
+def test_finished_sites_are_not_read_again_by_the_one_process_that_reads_archives():
+    for site in ("a", "b"):
+        shutil.rmtree(f"data/pull/mine/{site}")
+        with py7zr.SevenZipFile(f"data/pull/mine/{site}.se.7z", "w") as file:
+            file.writestr(posts(3, "b"), "Posts.xml")
+    assert start().wait() == 0
+    finished = shards()
+    assert len(finished) == 2
+    assert start().wait() == 0
+    assert shards() == finished
 
 
 def run_here(*names):

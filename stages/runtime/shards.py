@@ -12,6 +12,7 @@ import shutil
 import sys
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +29,20 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def code_version() -> str:
-    """Return a digest of the project's modules that this process has loaded, stages aside, and of the interpreter."""
+def code_version(module: str) -> str:
+    """Return a digest of a module, of all of ours that it imports, now or later, directly or not, and of Python.
+
+    It does not depend on what this process has loaded, so one process and several agree on it.
+    """
+    import grimp  # slow to import, and most who keep shards need no version of code
+
+    graph = grimp.build_graph("stages", exclude_type_checking_imports=True, cache_dir=None)
     digest = hashlib.sha256(repr(sys.version_info[:2]).encode())
-    for name, module in sorted(sys.modules.items()):
-        if name.startswith(("stages.core.", "stages.sources.", "stages.runtime.", "stages.schema")):
-            digest.update(name.encode() + b"\0" + Path(str(module.__file__)).read_bytes())
+    for name in sorted({module, *graph.find_upstream_modules(module)}):
+        found = find_spec(name)
+        assert found is not None
+        assert found.origin is not None, f"{name} is a module of the graph"
+        digest.update(name.encode() + b"\0" + Path(found.origin).read_bytes())
     return digest.hexdigest()
 
 
