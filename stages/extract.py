@@ -28,7 +28,7 @@ from stages.core.formats import Format, Source
 from stages.core.rows import Candidate, Prompt, Tally
 from stages.core.section import Section
 from stages.errors import InputError
-from stages.runtime.files import write_table
+from stages.runtime.files import write_table, writing
 from stages.runtime.main import run_stage
 from stages.runtime.parallel import n_cores
 from stages.runtime.params import load_params
@@ -174,7 +174,8 @@ def _read_site(dump: "Dump", *, shards: Shards, work: Path, folder: Path, limits
     if shards.find(key) is None:
         with shards.make(key) as (made, note):
             site_work = work / key
-            site_work.mkdir()
+            with writing(site_work):
+                site_work.mkdir()
             try:
                 note.update(stack_exchange.extract(dump, site_work, made, limits, do).note())
             finally:

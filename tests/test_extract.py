@@ -3,6 +3,7 @@ import io
 import json
 import os
 import re
+import resource
 import shutil
 import subprocess
 import sys
@@ -302,6 +303,35 @@ def test_finished_sites_are_not_read_again_by_the_one_process_that_reads_archive
     assert len(finished) == 2
     assert start().wait() == 0
     assert shards() == finished
+
+
+@pytest.mark.usefixtures("sites")
+@pytest.mark.parametrize(
+    ("packed", "max_bytes", "what"),
+    [
+        (False, 100, "manifest|Posts|posts|candidates"),
+        (False, 50_000, r"posts-000000: cannot be written, \d+ requested and \d+ written"),  # numpy's words
+        (True, 2_000, r"posts\.zst: cannot be written, \[Errno 27\] File too large"),
+        (True, 100_000, "posts-000000: cannot be written"),
+    ],
+)
+def test_a_full_disk_is_one_sentence_wherever_it_is_met(monkeypatch, packed, max_bytes, what):
+    """No file may grow longer: what the system then says comes from the same call as of a full disk."""
+    monkeypatch.setattr(shards_module, "CACHE", Path(".cache"))
+    shutil.rmtree("data/pull/mine/a")
+    if packed:
+        with py7zr.SevenZipFile("data/pull/mine/b.se.7z", "w") as file:
+            file.writestr(Path("data/pull/mine/b/Posts.xml").read_text(), "Posts.xml")
+        shutil.rmtree("data/pull/mine/b")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (max_bytes, hard))
+    try:
+        with pytest.raises(InputError, match=rf"({what}).*; free space or mend its rights$"):
+            extract.main("mine")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert not Path("data/extract").exists()
+    assert shards() == {}
 
 
 def run_here(*names):

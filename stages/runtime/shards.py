@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from stages.errors import InputError
-from stages.runtime.files import CACHE, first_line
+from stages.runtime.files import CACHE, first_line, writing
 
 _MANIFEST = "manifest.json"
 _WORK = ".work"
@@ -101,13 +101,15 @@ class Shards:
         """Give an empty folder to fill and a note to write; at the end both are the shard, on an error nothing is."""
         folder = self.folder / f".{key}"
         shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
         note: dict[str, Any] = {}
         try:
+            with writing(folder):
+                folder.mkdir(parents=True)
             yield folder, note
             files = {path.name: file_digest(path) for path in sorted(folder.iterdir())}
-            (folder / _MANIFEST).write_text(json.dumps({"files": files, "note": note}), encoding="utf-8")
-            folder.rename(self.folder / key)
+            with writing(folder):
+                (folder / _MANIFEST).write_text(json.dumps({"files": files, "note": note}), encoding="utf-8")
+                folder.rename(self.folder / key)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
