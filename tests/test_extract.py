@@ -305,14 +305,60 @@ def test_finished_sites_are_not_read_again_by_the_one_process_that_reads_archive
     assert shards() == finished
 
 
+def article(*titles):
+    return "title,heading,paragraph\n" + "".join(f"How to {title},Go.,Far.\n" for title in titles)
+
+
+def task(n):
+    languages = dict.fromkeys(("Input_language", "Output_language", "Instruction_language"), "English")
+    instances = [{"id": f"{n}-{i}", "input": "in", "output": "out"} for i in range(3)]
+    return json.dumps({"Definition": "Do.", **languages, "Instances": instances})
+
+
+def submissions(*ids):
+    return "id,subreddit,title,selftext,score\n" + "".join(f"{id_},AskReddit,{id_}?,,3\n" for id_ in ids)
+
+
+@pytest.mark.parametrize(
+    ("format_", "files"),
+    [
+        ("wikihow", {"a.csv": article("Go", "Stop"), "b.csv": article("Run", "Stop", "Go!")}),
+        ("reddit", {"a.csv": submissions("a1", "a2"), "b.csv": submissions("a3", "a1")}),
+        ("natural_instructions", {"task1_a.json": task(1), "task2_b.json": task(2)}),
+    ],
+)
+def test_files_that_were_read_before_a_fault_are_not_read_again(tmp_path, monkeypatch, capsys, format_, files):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(shards_module, "CACHE", Path(".cache"))
+    Path("params.yaml").write_text(PARAMS % f"mine: {{format: {format_}, origin: miniature}}")
+    folder = Path("data/pull/mine")
+    folder.mkdir(parents=True)
+    for name, text in files.items():
+        (folder / name).write_text(text)
+    tables = ("mine.parquet", "mine.prompts.parquet", "mine.left_out.parquet")
+    expected, told = run_here(*tables), capsys.readouterr().out
+    shutil.rmtree(".cache")
+    last = sorted(files)[-1]
+    (folder / last).write_text("{")
+    with pytest.raises(InputError, match=last):
+        extract.main("mine")
+    kept = shards()
+    assert len(kept) == 1
+    (folder / last).write_text(files[last])
+    assert run_here(*tables) == expected
+    assert capsys.readouterr().out == told
+    assert shards().items() > kept.items()
+    assert len(shards()) == 2
+
+
 @pytest.mark.usefixtures("sites")
 @pytest.mark.parametrize(
     ("packed", "max_bytes", "what"),
     [
         (False, 100, "manifest|Posts|posts|candidates"),
-        (False, 50_000, r"posts-000000: cannot be written, \d+ requested and \d+ written"),  # numpy's words
+        (False, 50_000, r"posts-000000-000000: cannot be written, \d+ requested and \d+ written"),  # numpy's words
         (True, 2_000, r"posts\.zst: cannot be written, \[Errno 27\] File too large"),
-        (True, 100_000, "posts-000000: cannot be written"),
+        (True, 100_000, "posts-000000-000000: cannot be written"),
     ],
 )
 def test_a_full_disk_is_one_sentence_wherever_it_is_met(monkeypatch, packed, max_bytes, what):
