@@ -9,7 +9,6 @@ import re
 import subprocess
 import sys
 from copy import deepcopy
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -67,7 +66,9 @@ READERS = {
     "respond.*": "respond@curated respond@bulk respond_opponent@base respond_opponent@bulk",
     "opponents.base.*": "respond_opponent@base score report",
     "opponents.bulk.*": "respond_opponent@bulk score report",
-    "annotators.*": ("select_checkpoint@curated select_checkpoint@bulk judge@base judge@bulk grade@curated grade@bulk"),
+    "annotators.*": (
+        "select_checkpoint@curated select_checkpoint@bulk judge@base judge@bulk grade@curated grade@bulk score"
+    ),
     "judge.arm": "judge@base judge@bulk score report",
     "judge.annotators": "judge@base judge@bulk score report",
     "grade.*": "grade@curated grade@bulk",
@@ -126,17 +127,6 @@ def locked(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
             path.write_text(f"{path}\n")
     workspace.run("dvc", "commit", "--force")
     return workspace
-
-
-@pytest.fixture
-def parsed_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """DVC parses params.yaml again for each stage, which is most of the time of a status; remember what it parsed."""
-    from dvc.utils import strictyaml
-    from dvc.utils.serialize import _yaml
-
-    parse = lru_cache(_yaml.parse_yaml)
-    for reader in (strictyaml, _yaml):
-        monkeypatch.setattr(reader, "parse_yaml", lambda text, path, typ="safe": deepcopy(parse(text, path, typ)))
 
 
 def another(name: str, value: object) -> object:

@@ -51,7 +51,7 @@ def test_the_committed_section_is_valid() -> None:
 @pytest.mark.parametrize(
     ("section", "told"),
     [
-        ({"x": {"kind": "oracle"}}, r"annotators.x: .*'reference', 'length', 'openai'"),
+        ({"x": {"kind": "oracle"}}, r"annotators.x: .*'reference', 'length', 'openai', 'people'"),
         ({"x": {}}, r"annotators.x"),
         ({"x": {"kind": "length", "model": "m"}}, r"annotators.x.length.model: unknown key"),
         ({"x": {**GPT, "temperature": 3}}, r"annotators.x.openai.temperature: must be .*less than or equal to 2"),
@@ -206,7 +206,7 @@ def test_what_becomes_of_what_a_hostile_server_does(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(live, "FIRST_WAIT_S", 0.01)
 
     def number_of(body: dict[str, Any]) -> int:
-        return int(body["messages"][0]["content"].split("<prompt>\nno. ")[1].split("\n")[0])
+        return int(body["messages"][0]["content"].split("<prompt>\n| no. ")[1].split("\n")[0])
 
     def behave(body: dict[str, Any], n_before: int) -> Sent:
         number = number_of(body)
