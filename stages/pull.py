@@ -55,7 +55,9 @@ class Params(Section):
     """Section `pull`."""
 
     max_file_bytes: int = Field(ge=1)  # bytes; a larger file in an origin is refused
-    max_total_bytes: int = Field(ge=1)  # bytes; more than that under an address is refused before the first is fetched
+    max_total_bytes: int = Field(
+        ge=1
+    )  # bytes; more under an address is refused: before the first is fetched, if lengths are known
     concurrency: int = Field(ge=1, le=64)  # files downloaded at once
     timeout_s: float = Field(gt=0)  # a connection that stands still for so long is broken off and made anew
     max_attempts: int = Field(ge=1, le=100)  # in a row that bring nothing new of a file
