@@ -3,7 +3,7 @@
 Reads data/pull/<source>/ as the source's format says; data/catalog/stack_exchange.csv has the quota groups of sites.
 Writes data/extract/<source>.parquet (CANDIDATE) and data/extract/<source>.prompts.parquet (PROMPT), by id, either may
 be empty, and data/extract/<source>.left_out.parquet (LEFT_OUT: what is no row, by reason). Prints all that in one line,
-and how many rows have an unknown licence or author.
+and how many rows have an unknown licence, author, date or address.
 
 LIMA s2.1 and s2.2 name the sources; how each is read, and what is *our reading*, stands in stages/sources/<format>.py.
 No threshold of quality is applied here: only what cannot be an example is left out.
@@ -120,14 +120,15 @@ def write(source: str, parts: Parts, *, where: str) -> None:
 
 
 def unknown_provenance(paths: Iterable[Path]) -> str:
-    """Say of how many rows the licence or author is null, that is, unknown.
+    """Say of how many rows licence, author, date or address is null, that is, unknown.
 
     Returns:
         A clause to put behind a sentence, empty where all are known.
     """
-    columns = [pl.scan_parquet(path).select("license", "author").null_count() for path in paths]
-    n_license, n_author = pl.concat(columns).sum().collect().row(0)
-    counts = [f"{n:,} rows of unknown {what}" for n, what in ((n_license, "licence"), (n_author, "author")) if n]
+    names = {"license": "licence", "author": "author", "created": "date", "url": "address"}
+    columns = [pl.scan_parquet(path).select(names.keys()).null_count() for path in paths]
+    n_unknown = pl.concat(columns).sum().collect().row(0)
+    counts = [f"{n:,} rows of unknown {what}" for n, what in zip(n_unknown, names.values(), strict=True) if n]
     return f"; {', '.join(counts)}" if counts else ""
 
 
