@@ -13,10 +13,10 @@ import polars as pl
 import pytest
 
 from stages import agreement
+from stages.core import length_control
 from stages.core.agreement import LEVELS, alpha, cohen_kappa, coincidences, fleiss_kappa, tables, tie_discounted
 from stages.core.agreement_tables import agreement_groups_table, agreement_table
 from stages.core.intervals import Intervals, standard_error
-from stages.core import length_control
 from stages.core.length_control import length_controlled
 from stages.core.position import position_bias
 from stages.core.preferences import preference_values, resolve

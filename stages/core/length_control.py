@@ -2,14 +2,14 @@
 
 A logistic regression of the preference on an intercept and on tanh of the difference in characters, in units of its
 standard deviation; the rate is what it predicts for a difference of 0. AlpacaEval 2 (Dubois et al., arXiv:2404.04475)
-regresses on the same two, and on a third term, a prompt's difficulty times what a system makes of it, over which it then
-averages; difficulties need the verdicts of many systems, which a run has not. It holds the slope down by L1 and by a
-second data set of one system made longer and shorter; here a ridge of n / 60 does, the one whose rates for 56 systems
-are nearest to those that it publishes.
+has both, and a third term, a prompt's difficulty times what a system makes of it, over which it then averages:
+difficulties need the verdicts of many systems, which a run has not. It holds the slope down by L1 and by a second data
+set of one system made longer and shorter; here a ridge of n / 60 does, the one whose rates for 56 systems are nearest
+to those that it publishes.
 
-So a rate here is not AlpacaEval's: on those systems it is off by 1.1 points on average and 4.5 at worst (rank correlation
-.979), without any ridge by 6.8, and the raw rates by 4.9 (.959). The ridge was chosen on what it is compared with; chosen
-on a random half of the systems it is off by 1.1 points on the other half, .9 to 1.4 in nine of ten halves.
+So a rate here is not AlpacaEval's: on those systems it is off by 1.1 points on average and 4.5 at worst (correlation of
+ranks .979), without any ridge by 6.8, and the raw rates by 4.9 (.959). The ridge was chosen on what it is compared
+with; chosen on a random half of the systems it is off by 1.1 points on the other half, .9 to 1.4 in nine of ten halves.
 
 The interval is the sandwich over prompts, or the likelihood's curvature where that is larger (after a clean sweep
 nothing varies, which is no certainty), on the scale of log-odds. A judge that goes by length alone, or prefers the
