@@ -4,8 +4,8 @@ Reads, of two git revisions (branches, tags, commits, experiments' names, or `wo
 data/prompts/test.parquet (PROMPT), data/respond/<arm>.parquet (RESPONSE), data/grade/<arm>.parquet (GRADE) and
 data/judge/<opponent>.parquet (VERDICT), from DVC's cache or remote: nothing is checked out.
 Writes nothing; prints, for every arm, opponent and annotator that both runs have, the mean of each run, the second
-minus the first with its interval, the smallest true difference that so many prompts show in 80 % of runs, and how likely
-a difference as large as this one is by chance (sign-flip test over prompts).
+minus the first with its interval, the smallest true difference that so many prompts show in 80 % of runs, and how
+likely a difference as large as this one is by chance (sign-flip test over prompts).
 
     python -m stages.compare HEAD~1
     python -m stages.compare main one-judge

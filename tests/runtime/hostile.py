@@ -12,7 +12,7 @@ from tests.runtime.chat_server import completion, fault, serving
 
 ANNOTATOR = {
     "kind": "openai", "base_url": "http://127.0.0.1:9/v1", "model": "judge-1", "api_key_env": None, "concurrency": 4,
-    "timeout_s": 0.6, "max_attempts": 2, "temperature": 0.0, "max_reply_tokens": 100, "structured": False,
+    "timeout_s": 1.5, "max_attempts": 2, "temperature": 0.0, "max_reply_tokens": 100, "structured": False,
     "price": {"input": 1.0, "output": 2.0}, "max_cost": 1.0, "batch": None,
 }  # fmt: skip
 
@@ -39,7 +39,7 @@ ONE_BY_ONE: list[tuple[str, Any, int, str, bool]] = [
     ),
     ("500, then a verdict", [fault(500), completion("VERDICT: A")], 2, "first", False),
     ("500 twice", fault(500), 2, "unanswered", True),
-    ("a stall, then a verdict", [completion("VERDICT: B", delay_s=0.9), completion("VERDICT: A")], 2, "first", False),
+    ("a stall, then a verdict", [completion("VERDICT: B", delay_s=2.2), completion("VERDICT: A")], 2, "first", False),
     ("truncated JSON, then a verdict", [Sent(200, '{"id": "c'), completion("VERDICT: A")], 2, "first", False),
     (
         "broken off, then a verdict",
