@@ -166,6 +166,7 @@ def make_shard(folder: Path, plan: Plan, first: int) -> None:
             "license": ["CC BY-SA 4.0"] * len(texts),
             "created": [None] * len(texts),
             "tags": [None] * len(texts),
+            "prompt_score": [None] * len(texts),
         },
         schema=EXAMPLE,
     )

@@ -97,7 +97,7 @@ def write_run(root: Path, n: int, *, base_url: str, concurrency: int) -> None:
         "price": {"input": 2.5, "output": 10.0}, "max_cost": 1000.0, "batch": None,
     }  # fmt: skip
     params = {
-        "arms": {"ours": {}}, "opponents": {"other": {}}, "annotators": {"slow": model},
+        "arms": {"ours": {"sample": {}, "sft": {}}}, "opponents": {"other": {}}, "annotators": {"slow": model},
         "judge": {"arm": "ours", "annotators": ["slow"]},
     }  # fmt: skip
     (root / "params.yaml").write_text(json.dumps(params))

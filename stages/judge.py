@@ -22,7 +22,7 @@ from stages.core.section import Section
 from stages.runtime.annotators import FLAGS, Annotators, check_answered, comparer, keep_scored, tell_costs
 from stages.runtime.files import read_table, write_table
 from stages.runtime.main import run_stage
-from stages.runtime.params import load_params
+from stages.runtime.params import check_named, load_params
 from stages.schema import PROMPT, RESPONSE, VERDICT
 
 
@@ -90,6 +90,7 @@ def _sides(frames: Frames, params: Params, opponent: str) -> _Sides:
 def main(opponent: str, *, dry_run: bool = False, retry_failed: bool = False) -> None:
     """Judge one opponent; annotators.FLAGS says what the switches do."""
     params = load_params("judge", Params)
+    check_named(params.arm, "arms", where="judge.arm")
     annotators = load_params("annotators", Annotators)
     frames = Frames(
         prompts=read_table(Path("data/prompts/test.parquet"), PROMPT),

@@ -1,12 +1,15 @@
-"""profile: Lay a named set of values over params.yaml, and show what it changes.
+"""profile: Put a named set of values into params.yaml, and show what it changes.
 
     python -m stages.profile                                   the profiles and their arguments
-    python -m stages.profile folders origin=DIR base=DIR       lay one of them over params.yaml
+    python -m stages.profile folders origin=DIR base=DIR       the embedded default with one of them laid over it
     python -m stages.profile miniature                         back to the embedded default
 
-Reads profiles/<name>.yaml and params.yaml; writes params.yaml. Comments and layout stay. Maps are merged; those named
-under `replace` are put in whole. `${name}` in a value is filled with the argument of that name. The result is checked
-by the parameter models of all stages before anything is written. profiles/miniature.yaml is a whole params.yaml.
+Reads profiles/<name>.yaml, profiles/miniature.yaml, which is a whole params.yaml, and params.yaml; writes params.yaml.
+A profile is laid over the miniature, whatever was laid before: of two runs of this command the second counts. Values
+that you have changed by hand go back to the miniature's too; each is shown, and `--keep` lays the profile over
+params.yaml as it is instead. A profile that says `adds: true` (ablations, dialogues) always does that.
+Comments and layout stay. Maps are merged; those named under `replace` are put in whole. `${name}` in a value is filled
+with the argument of that name. The result is checked by the parameter models of all stages before anything is written.
 """
 
 from __future__ import annotations
@@ -46,7 +49,7 @@ from stages.errors import ParamsError
 from stages.runtime.annotators import Annotators
 from stages.runtime.files import write_text
 from stages.runtime.main import run_command
-from stages.runtime.params import PARAMS_PATH, check_section, read_yaml
+from stages.runtime.params import PARAMS_PATH, check_section, read_params, read_yaml, shortened
 
 FOLDER = Path("profiles")
 WHOLE = "miniature"  # the profile that is a whole params.yaml
@@ -85,6 +88,7 @@ class Profile(Section):
     """A profile file."""
 
     desc: str = Field(min_length=1)  # one line
+    adds: bool = Field(default=False)  # whether it is laid over what params.yaml has; else over the miniature
     arguments: dict[str, str] = Field(default={})  # name: what it is
     replace: list[str] = Field(default=[])  # dotted paths of maps that are put in whole
     params: dict[str, Any]
@@ -126,17 +130,25 @@ def check(params: Any, path: Path) -> None:  # noqa: ANN401 - whatever the YAML 
         ParamsError: the first fault; `path` stands for the file in its sentence.
     """
     _check_names(params, path)
-    for name in leaves(params):
+    for name, value in leaves(params).items():
         if not any(below(name, pattern) for pattern in MODELS):
-            raise ParamsError(f"{path}: unknown key, got {name!r}; remove it (known: {', '.join(MODELS)})")
+            known = ", ".join(MODELS)
+            raise ParamsError(f"{path}: {name}: unknown key, got {shortened(value)}; remove it (known: {known})")
     for pattern, model in MODELS.items():
         for section, value in parts(params, pattern):
             if value is ABSENT:
                 raise ParamsError(f"{path}: {section}: missing; add it, profiles/miniature.yaml has an example")
             check_section(value, model, section=section, path=path)
-    arm, arms = params["judge"]["arm"], params["arms"]
-    if arm not in arms:
+    arms = params["arms"]
+    answers = {Path(f"data/respond/{arm}.parquet") for arm in arms}
+    if (arm := params["judge"]["arm"]) not in arms:
         raise ParamsError(f"{path}: judge.arm: must be a key of arms, got {arm!r}; name one of {', '.join(arms)}")
+    for name, opponent in params["opponents"].items():
+        if (answered := Path(opponent["path"])).parent == Path("data/respond") and answered not in answers:
+            raise ParamsError(
+                f"{path}: opponents.{name}.path: must be the answers of an arm, got {opponent['path']!r}; remove the "
+                f"opponent, or name one of {', '.join(arms)}"
+            )
 
 
 def _check_names(params: Any, path: Path) -> None:  # noqa: ANN401 - whatever the YAML holds
@@ -175,22 +187,25 @@ def read_profile(name: str) -> Profile:
     return check_section(value, Profile, section=name, path=path)
 
 
-def main(name: str | None, arguments: Sequence[str], *, dry_run: bool) -> None:
-    """Lay a profile over params.yaml; without a name, list the profiles."""
+def main(name: str | None, arguments: Sequence[str], *, dry_run: bool = False, keep: bool = False) -> None:
+    """Put a profile into params.yaml; without a name, list the profiles."""
     if name is None:
         _list()
         return
-    path, profile, old = _path(name), read_profile(name), read_yaml(PARAMS_PATH)
-    pairs = _pairs(arguments)
+    path, profile, pairs = _path(name), read_profile(name), _pairs(arguments)
+    old = read_yaml(PARAMS_PATH) if name == WHOLE else read_params(PARAMS_PATH)
     try:
-        new = run({} if name == WHOLE else old, profile, pairs)
+        kept = run({} if name == WHOLE else old, profile, pairs)
+        new = kept if keep or profile.adds or name == WHOLE else run(read_profile(WHOLE).params, profile, pairs)
     except ParamsError as error:
         raise ParamsError(f"{path}: {error}") from None
     check(new, Path(f"{PARAMS_PATH} with {path}"))
-    changed = differences(old, new)
+    changed, back = differences(old, new), differences(kept, new)
     print(f"{path}: {len(changed)} values {'would change' if dry_run else 'change'} in {PARAMS_PATH}")
     for leaf, (before, after) in changed.items():
-        print(f"  {leaf}: {before} -> {after}")
+        print(f"  {leaf}: {before} -> {after}{', not of the profile' if leaf in back else ''}")
+    if back:
+        print(f"{len(back)} of them are not of the profile and go back to the miniature's; --keep would leave them")
     stages = touched(read_yaml(Path("dvc.yaml")), changed)
     print(f"to run again, with all that follows from them: {' '.join(stages) or 'nothing'}")
     if not dry_run:
@@ -240,7 +255,8 @@ if __name__ == "__main__":
     parser.add_argument("name", nargs="?", help="a file of profiles/ without .yaml; without it they are listed")
     parser.add_argument("arguments", nargs="*", metavar="key=value", help="arguments of the profile")
     parser.add_argument("--dry-run", action="store_true", help="show the changes, write nothing")
+    parser.add_argument("--keep", action="store_true", help="lay it over params.yaml as it is, not over the miniature")
     parser.add_argument("--list", action="store_true", help="list the profiles and their arguments")
     given = parser.parse_args()
     chosen = None if given.list else given.name
-    raise SystemExit(run_command(lambda: main(chosen, given.arguments, dry_run=given.dry_run)))
+    raise SystemExit(run_command(lambda: main(chosen, given.arguments, dry_run=given.dry_run, keep=given.keep)))

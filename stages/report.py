@@ -26,6 +26,7 @@ from pydantic import Field
 from stages.core import figures, paper
 from stages.core.agreement_tables import AGREEMENT, AGREEMENT_GROUPS
 from stages.core.answers import cards
+from stages.core.arms import Arms
 from stages.core.funnel import flows, measures, reasons, table_1
 from stages.core.headline import THIN, Cast, bounds, headline, percent
 from stages.core.score_tables import (
@@ -41,13 +42,13 @@ from stages.core.score_tables import (
     WIN_RATE,
 )
 from stages.core.section import Named, Section
-from stages.errors import InputError, ParamsError
+from stages.errors import InputError
 from stages.runtime.files import first_line, read_json, read_table, write_csv, write_text
 from stages.runtime.main import run_stage
-from stages.runtime.params import load_params
+from stages.runtime.params import check_named, load_params
 from stages.schema import EXAMPLE, PROMPT, RESPONSE, VERDICT
 
-UNTUNED = "models/base"  # an opponent that answers from here is the base model itself
+UNTUNED = Path("models/base")
 LOSS: dict[str, pl.DataType] = {
     "step": pl.Int64(),
     "epoch": pl.Float64(),
@@ -94,7 +95,7 @@ class Inputs(NamedTuple):
 
     quality: Mapping[str, Any]
     dedup: Mapping[str, Any]
-    samples: Mapping[str, pl.DataFrame]  # EXAMPLE by arm
+    samples: Mapping[str, pl.DataFrame]  # EXAMPLE by arm: what it was trained on, without rows that had no room
     draws: Mapping[str, Mapping[str, Any]]  # what `sample` measured, by arm
     renders: Mapping[str, Mapping[str, Any]]  # token statistics by arm
     losses: Mapping[str, pl.DataFrame]  # LOSS by arm
@@ -202,6 +203,7 @@ def _training(inputs: Inputs, params: Params, cast: Cast, loss: pl.DataFrame) ->
         "flows": [(flow, figures.flow_bar(flow)) for flow in flows(quality, dedup, inputs.samples)],
         "reasons": reasons(quality, dedup),
         "left_out": inputs.quality.get("left_out", {}),
+        "no_room": {arm: inputs.renders[arm]["n_no_room"] for arm in cast.arms},
         "table_1": table_1(inputs.renders),
         "measures": measures(inputs.draws),
         "prompt_groups": paper.beside("dev", _by_group(inputs.dev)) + paper.beside("test", _by_group(inputs.test)),
@@ -235,25 +237,27 @@ def main() -> None:
     """Read everything, write the page."""
     params = load_params("report", Params)
     judge = load_params("judge", Judge)
-    arms = load_params("arms", Named).names
+    arms = load_params("arms", Arms).names
     opponents = load_params("opponents", Named).model_extra or {}
-    if judge.arm not in arms:
-        raise ParamsError(
-            f"params.yaml: judge.arm: must be one of arms, got {judge.arm!r}; known there: {', '.join(arms)}"
-        )
+    check_named(judge.arm, "arms", where="judge.arm")
     inputs = _read(arms, list(opponents), judged=judge.arm)
     cast = Cast(
         judged=judge.arm,
         arms=tuple(sorted(arms, key=lambda name: name != judge.arm)),
         opponents=tuple(opponents),
-        untuned=tuple(name for name, opponent in opponents.items() if opponent["path"] == UNTUNED),
-        n_examples={arm: len(frame) for arm, frame in inputs.samples.items()},
+        untuned=tuple(name for name, opponent in opponents.items() if is_untuned(opponent)),
+        n_examples={arm: metrics["n"] for arm, metrics in inputs.renders.items()},
         annotators=tuple(judge.annotators),
         confidence=load_params("score", Score).confidence,
     )
     result = run(inputs, params, cast=cast, page=read_page())
     write_text(Path("reports/report.html"), result.html)
     write_csv(Path("metrics/report/loss.csv"), result.loss)
+
+
+def is_untuned(opponent: Mapping[str, Any]) -> bool:
+    """Whether an opponent is the base model as it is, without tuning or in-context examples."""
+    return opponent["kind"] == "model" and Path(opponent["path"]) == UNTUNED
 
 
 def read_page() -> Page:
@@ -281,12 +285,14 @@ def read_csv(path: Path, columns: Mapping[str, pl.DataType]) -> pl.DataFrame:
 def _read(arms: Sequence[str], opponents: Sequence[str], *, judged: str) -> Inputs:
     answered = {judged: Path(f"data/respond/{judged}.parquet")}
     answered |= {name: Path(f"data/respond_opponent/{name}.parquet") for name in opponents}
+    renders = {arm: read_json(Path(f"metrics/render/{arm}.json")) for arm in arms}
+    drawn = {arm: read_table(Path(f"data/sample/{arm}.parquet"), EXAMPLE) for arm in arms}
     return Inputs(
         quality=read_json(Path("metrics/quality.json")),
         dedup=read_json(Path("metrics/dedup.json")),
-        samples={arm: read_table(Path(f"data/sample/{arm}.parquet"), EXAMPLE) for arm in arms},
+        samples={arm: rows.filter(~pl.col("id").is_in(renders[arm]["no_room"])) for arm, rows in drawn.items()},
         draws={arm: read_json(Path(f"metrics/sample/{arm}.json")) for arm in arms},
-        renders={arm: read_json(Path(f"metrics/render/{arm}.json")) for arm in arms},
+        renders=renders,
         losses={arm: read_csv(Path(f"data/sft/{arm}/loss.csv"), LOSS) for arm in arms},
         dev=read_table(Path("data/prompts/dev.parquet"), PROMPT),
         test=read_table(Path("data/prompts/test.parquet"), PROMPT),

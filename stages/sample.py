@@ -20,6 +20,7 @@ import numpy as np
 import polars as pl
 from pydantic import Field, field_validator
 
+from stages.core.arms import Arm
 from stages.core.attribution import attribution
 from stages.core.draw_measures import Measures, measure_draws, spans
 from stages.core.draws import stream
@@ -179,6 +180,7 @@ def to_jsonl(rows: pl.DataFrame) -> str:
 def main(arm: str) -> None:
     """Draw one arm."""
     params = load_params("sample", Params)
+    load_params(f"arms.{arm}", Arm)
     arm_params = load_params(f"arms.{arm}.sample", ArmParams)
     encode = load_encoder(params.vectors)
     try:

@@ -27,6 +27,7 @@ EXAMPLE: dict[str, pl.DataType] = {
     "messages": MESSAGES,
     **PROVENANCE,
     "tags": pl.List(pl.String),  # what the source itself says it is about, besides the domain; null: it says nothing
+    "prompt_score": pl.Int64(),  # votes on the question or submission; null: the source counts none
 }
 
 # What `extract` makes of a dump: an example before any threshold. `messages` starts from title and body joined;
@@ -36,7 +37,6 @@ CANDIDATE: dict[str, pl.DataType] = {
     "title": pl.String(),
     "body": pl.String(),
     "over_18": pl.Boolean(),
-    "prompt_score": pl.Int64(),  # votes on the question or submission
 }
 
 # What `extract` left out because it is no candidate (a deleted post, a question without an answer), by reason.

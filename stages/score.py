@@ -25,6 +25,7 @@ from pydantic import ConfigDict, Field
 
 from stages.core.accuracy import measure_answers
 from stages.core.agreement_tables import agreement_groups_table, agreement_table
+from stages.core.arms import Arms
 from stages.core.intervals import Intervals
 from stages.core.judging import NO_REFERENCE, Answer, Prompt
 from stages.core.paper_tables import paper_agreement_table, paper_preferences_table, paper_shares_table
@@ -47,10 +48,10 @@ from stages.core.score_tables import (
 )
 from stages.core.section import Named, Section
 from stages.core.spending import spending
-from stages.errors import InputError, JudgeError, ParamsError
+from stages.errors import InputError, JudgeError
 from stages.runtime.files import read_table, write_csv, write_json
 from stages.runtime.main import run_stage
-from stages.runtime.params import load_params
+from stages.runtime.params import check_named, load_params
 from stages.runtime.people import read_people
 from stages.schema import ASKED, EPOCH_GRADE, EPOCH_RESPONSE, GRADE, PERPLEXITY, PROMPT, RESPONSE, STANDING, VERDICT
 
@@ -329,11 +330,8 @@ def main() -> None:
     """Score the run."""
     params = load_params("score", Params)
     judged = load_params("judge", Judged)
-    arms, opponents = load_params("arms", Named).names, load_params("opponents", Named).names
-    if judged.arm not in arms:
-        raise ParamsError(
-            f"params.yaml: judge.arm: must be one of arms, got {judged.arm!r}; known there: {', '.join(arms)}"
-        )
+    arms, opponents = load_params("arms", Arms).names, load_params("opponents", Named).names
+    check_named(judged.arm, "arms", where="judge.arm")
     panels = load_params("annotators", Panels).of_people()
     tables = run(_read(arms, opponents), params, arm=judged.arm, panels=panels)
     for name, table in tables._asdict().items():

@@ -1,8 +1,8 @@
 """trace: print the way of one row through the pipeline.
 
-Reads whatever exists of data/extract/, data/quality/, data/dedup/, data/sample/ and data/prompts/.
-Writes nothing; prints where the row is from, under which licence, what each stage decided about it and why, and which
-arms drew it. A stage that has not run yet says so.
+Reads whatever exists of data/extract/, data/quality/, data/dedup/, data/sample/, metrics/render/ and data/prompts/.
+Writes nothing; prints where the row is from, under which licence, what each stage decided about it and why, which
+arms drew it, and which were trained on it. A stage that has not run yet says so.
 
     python -m stages.trace stack_exchange:beer.stackexchange.com/1 --text
 
@@ -19,9 +19,10 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
+from stages.core.arms import Arms
 from stages.core.section import Named
 from stages.errors import InputError
-from stages.runtime.files import first_line
+from stages.runtime.files import first_line, read_json
 from stages.runtime.main import run_command
 from stages.runtime.params import load_params
 
@@ -39,6 +40,7 @@ class Traces(NamedTuple):
     dedup: Mapping[str, Sequence[Row] | None]
     samples: Mapping[str, Sequence[Row] | None]  # by arm
     heldout: Mapping[str, Sequence[Row] | None]
+    no_room: Mapping[str, bool | None]  # by arm: whether `render` left it out, for want of room for a response
     prompts: Mapping[str, Sequence[Row] | None]  # by split
 
 
@@ -62,11 +64,14 @@ def run(traces: Traces, *, with_text: bool) -> list[str]:
     else:
         lines += [
             _line(
-                "extract", f"a candidate of group {row['group']}, domain {row['domain']}, score {_shown(row['score'])}"
+                "extract",
+                f"a candidate of group {row['group']}, domain {row['domain']}, "
+                f"score {_shown(row['score'])}, prompt's score {_shown(row['prompt_score'])}",
             ),
             *_verdicts("quality", traces.quality, _quality_reason),
             *_verdicts("dedup", traces.dedup, _dedup_reason),
             _line("sample", _arms(traces)),
+            *_rendered(traces),
         ]
     if with_text:
         final = next((r for rows in traces.samples.values() for r in rows or ()), row)
@@ -76,7 +81,7 @@ def run(traces: Traces, *, with_text: bool) -> list[str]:
 
 def main(row_id: str, *, with_text: bool) -> None:
     """Trace one id."""
-    sources, arms = load_params("sources", Named).names, load_params("arms", Named).names
+    sources, arms = load_params("sources", Named).names, load_params("arms", Arms).names
     source = row_id.partition(":")[0]
     if source not in sources:
         close = difflib.get_close_matches(source, sources, n=1)
@@ -130,6 +135,17 @@ def _arms(traces: Traces) -> str:
     return "; ".join(parts) or "drawn by no arm"
 
 
+def _rendered(traces: Traces) -> list[str]:
+    """Tell which of the arms that drew the row were trained on it; nothing if none drew it."""
+    by: dict[bool | None, list[str]] = {}
+    for arm, rows in traces.samples.items():
+        if rows:
+            by.setdefault(traces.no_room[arm], []).append(arm)
+    told = {False: "an example of {}", True: "no room for a response, left out of {}", None: "has not run for {}"}
+    texts = [text.format(", ".join(by[state])) for state, text in told.items() if state in by]
+    return [_line("render", "; ".join(texts))] if texts else []
+
+
 def _line(label: str, text: str) -> str:
     return f"{label:<9}{text}"
 
@@ -150,6 +166,7 @@ def _read(row_id: str, source: str, arms: Sequence[str]) -> Traces:
         dedup={name: find(f"dedup/{name}.parquet") for name in pools},
         samples={arm: find(f"sample/{arm}.parquet") for arm in arms},
         heldout={arm: find(f"sample/{arm}.heldout.parquet") for arm in arms},
+        no_room={arm: _no_room(Path(f"metrics/render/{arm}.json"), row_id) for arm in arms},
         prompts={split: find(f"prompts/{split}.parquet") for split in ("dev", "test")},
     )
 
@@ -162,6 +179,11 @@ def _find(path: Path, row_id: str) -> list[Row] | None:
         return pl.scan_parquet(path).filter(pl.col("id") == row_id).collect().to_dicts()
     except (pl.exceptions.PolarsError, OSError) as error:
         raise InputError(f"{path}: not readable parquet ({first_line(error)}); `dvc repro` makes it anew") from None
+
+
+def _no_room(path: Path, row_id: str) -> bool | None:
+    """Whether `render` left a row out; None if it has not run."""
+    return row_id in read_json(path)["no_room"] if path.is_file() else None
 
 
 def _unknown(row_id: str, source: str) -> str:

@@ -2,6 +2,8 @@
 
 import shutil
 from collections.abc import Iterator
+from copy import deepcopy
+from functools import lru_cache
 from pathlib import Path
 
 import pytest
@@ -38,6 +40,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         needs_run = "small" in getattr(item, "fixturenames", ())
         item.add_marker(pytest.mark.xdist_group("run" if needs_run else item.path.name))
     items.sort(key=lambda item: "small" not in getattr(item, "fixturenames", ()))
+
+
+@pytest.fixture
+def parsed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """DVC parses params.yaml again for each stage, which is most of the time of a status; remember what it parsed."""
+    from dvc.utils import strictyaml
+    from dvc.utils.serialize import _yaml
+
+    parse = lru_cache(_yaml.parse_yaml)
+    for reader in (strictyaml, _yaml):
+        monkeypatch.setattr(reader, "parse_yaml", lambda text, path, typ="safe": deepcopy(parse(text, path, typ)))
 
 
 @pytest.fixture

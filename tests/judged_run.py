@@ -17,7 +17,7 @@ from tests.runtime.chat_server import ChatServer
 ROOT = Path(__file__).parents[1]
 
 PARAMS: dict[str, Any] = {
-    "arms": {"curated": {}, "bulk": {}},
+    "arms": {arm: {"sample": {}, "sft": {}} for arm in ("curated", "bulk")},
     "opponents": {"base": {}, "bulk": {}},
     "annotators": {"reference": {"kind": "reference"}, "length": {"kind": "length"}},
     "select_checkpoint": {"by": "grade", "annotators": ["reference"]},

@@ -10,7 +10,7 @@ from stages.runtime.files import write_csv, write_json, write_table
 from stages.schema import EXAMPLE, PROMPT, RESPONSE, VERDICT
 
 PARAMS: dict[str, Any] = {
-    "arms": {"bulk": {}, "curated": {}},
+    "arms": {arm: {"sample": {}, "sft": {}} for arm in ("bulk", "curated")},
     "opponents": {
         "base": {"kind": "model", "path": "models/base"},
         "bulk": {"kind": "responses", "path": "data/respond/bulk.parquet"},
@@ -234,6 +234,8 @@ def render_metrics(rows: list[Row]) -> Row:
     }
     return {
         "n": len(rows),
+        "n_no_room": 0,
+        "no_room": [],
         "groups": {
             group: {"n": len(found), "mean_prompt_tokens": 9.25, "mean_response_tokens": 6.0, "n_trimmed": 1}
             for group, found in by_group.items()

@@ -9,7 +9,6 @@ import re
 import subprocess
 import sys
 from copy import deepcopy
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -128,17 +127,6 @@ def locked(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
             path.write_text(f"{path}\n")
     workspace.run("dvc", "commit", "--force")
     return workspace
-
-
-@pytest.fixture
-def parsed_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """DVC parses params.yaml again for each stage, which is most of the time of a status; remember what it parsed."""
-    from dvc.utils import strictyaml
-    from dvc.utils.serialize import _yaml
-
-    parse = lru_cache(_yaml.parse_yaml)
-    for reader in (strictyaml, _yaml):
-        monkeypatch.setattr(reader, "parse_yaml", lambda text, path, typ="safe": deepcopy(parse(text, path, typ)))
 
 
 def another(name: str, value: object) -> object:

@@ -1,5 +1,6 @@
 """judge: the stage as a whole, on files."""
 
+import json
 import os
 import re
 import resource
@@ -60,6 +61,16 @@ def test_an_answer_missing_on_one_side_is_an_error_and_writes_nothing() -> None:
     with pytest.raises(InputError, match=r"data/respond_opponent/base.parquet: must answer the prompt 'test:p4'"):
         judge.main("base")
     assert not Path("data/judge").exists()
+
+
+def test_an_unknown_arm_is_refused_though_its_answers_are_left_from_before(tmp_path: Path) -> None:
+    write_table(Path("data/respond/gone.parquet"), responses("gone", ANSWERS["bulk"]), RESPONSE)
+    (tmp_path / "params.yaml").write_text(json.dumps({**PARAMS, "judge": {**PARAMS["judge"], "arm": "gone"}}))
+    with pytest.raises(
+        ParamsError, match=r"^params\.yaml: judge\.arm: must be a key of arms, got 'gone'; name one of c"
+    ):
+        judge.main("base")
+    assert not Path("data/judge/base.parquet").exists()
 
 
 def test_an_unknown_annotator_is_an_error(tmp_path: Path) -> None:

@@ -1,4 +1,6 @@
+import json
 import re
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +37,14 @@ def arguments(name: str) -> list[str]:
     return [f"{key}=/somewhere/{key}" for key in read_profile(name).arguments]
 
 
+@lru_cache
+def of(name: str) -> tuple[Profile, dict[str, str]]:
+    """A profile and values for its arguments."""
+    return read_profile(name), dict(pair.split("=") for pair in arguments(name))
+
+
 def lay(name: str) -> dict[str, Any]:
-    main(name, arguments(name), dry_run=False)
+    main(name, arguments(name))
     return read_yaml(Path("params.yaml"))  # type: ignore[no-any-return]
 
 
@@ -56,7 +64,7 @@ def test_the_committed_parameters_are_the_miniature() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_miniature_gives_the_committed_bytes_back_after_any_profile(name: str) -> None:
     lay(name)
-    main("miniature", [], dry_run=False)
+    main("miniature", [])
     assert Path("params.yaml").read_text() == MINIATURE
 
 
@@ -68,22 +76,44 @@ def test_a_profile_keeps_the_comments_between_sections(name: str) -> None:
     assert re.findall(r"^# -{9,} .*$", Path("params.yaml").read_text(), flags=re.MULTILINE) == heads
 
 
+ADDING = [name for name in NAMES if read_profile(name).adds]
+ORDERS = [(name,) for name in NAMES] + [(first, *ADDING) for first in NAMES if first not in ADDING]
+
+
+@pytest.mark.usefixtures("project")
+def test_what_a_profile_gives_does_not_depend_on_what_was_laid_before() -> None:
+    for name in ("ablations", "folders", "lima-7b", "folders"):
+        assert lay(name) == run(PARAMS, *of(name)), name
+
+
 @pytest.mark.parametrize("first", NAMES)
-def test_every_profile_is_valid_over_every_other(first: str) -> None:
-    over = {name: (read_profile(name), dict(pair.split("=") for pair in arguments(name))) for name in NAMES}
-    under = run(PARAMS, *over[first])
+def test_every_profile_is_valid_over_every_other_too(first: str) -> None:
+    """As `--keep` lays them."""
+    under = run(PARAMS, *of(first))
     for second in NAMES:
-        check(run(under, *over[second]), PATH)
+        check(run(under, *of(second)), PATH)
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_dvc_resolves_the_graph_of_every_profile(name: str, fresh: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(fresh.root)
-    params = lay(name)
-    with Repo(str(fresh.root)) as repo:
+@pytest.fixture(scope="module")
+def cloned(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    return Workspace.fresh(tmp_path_factory.mktemp("cloned") / "project")
+
+
+@pytest.mark.usefixtures("parsed_once")
+@pytest.mark.parametrize("names", ORDERS, ids=" then ".join)
+def test_dvc_resolves_the_graph_of_every_profile(
+    names: tuple[str, ...], cloned: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of each by itself, and of those that add arms over each of the others."""
+    monkeypatch.chdir(cloned.root)
+    params = PARAMS
+    for name in names:
+        params = run(params, *of(name))
+    Path("params.yaml").write_text(json.dumps(params))
+    with Repo(str(cloned.root)) as repo:
         stages = {stage.name for stage in repo.index.stages}
         outs = {
-            Path(out.fs_path).relative_to(fresh.root).as_posix() for stage in repo.index.stages for out in stage.outs
+            Path(out.fs_path).relative_to(cloned.root).as_posix() for stage in repo.index.stages for out in stage.outs
         }
         deps = {dep.def_path for stage in repo.index.stages for dep in stage.deps}
     assert {f"sft@{arm}" for arm in params["arms"]} <= stages
@@ -114,6 +144,7 @@ def test_names_in_a_profile_name_something(name: str) -> None:
 def test_the_numbers_of_the_paper(name: str, batch: int, dropout: float) -> None:
     params = lay(name)
     sft, curated = params["sft"], params["arms"]["curated"]
+    assert sft["method"] == "full"
     assert (sft["lr"], sft["lr_end"], sft["beta1"], sft["beta2"], sft["weight_decay"]) == (1e-5, 1e-6, 0.9, 0.95, 0.1)
     assert (sft["global_batch_size"], sft["residual_dropout"]) == (batch, dropout)
     assert (curated["sft"]["epochs"], curated["sft"]["candidate_epochs"]) == (15, [5, 6, 7, 8, 9, 10])
@@ -169,7 +200,7 @@ def test_a_wrong_profile_or_argument_is_one_sentence(fields: Any, given: dict[st
 )
 def test_a_wrong_command_line_is_one_sentence_and_changes_nothing(name: str, given: list[str], sentence: str) -> None:
     with pytest.raises(ParamsError, match=sentence):
-        main(name, given, dry_run=False)
+        main(name, given)
     assert Path("params.yaml").read_text() == MINIATURE
 
 
@@ -184,8 +215,8 @@ def test_a_wrong_command_line_is_one_sentence_and_changes_nothing(name: str, giv
         ),
         ("desc: d\nparams: {sft: {lr: -1.0}}\n", r": sft\.lr: must be greater than 0, got -1\.0"),
         ("desc: d\nparams: {sft: {rate: 1.0}}\n", r": sft\.rate: unknown key, got 1\.0"),
-        ("desc: d\nparams: {nosuch: {rate: 1.0}}\n", r": unknown key, got 'nosuch\.rate'"),
-        ("desc: d\nparams: {arms: {curated: {more: 1}}}\n", r": unknown key, got 'arms\.curated\.more'"),
+        ("desc: d\nparams: {nosuch: {rate: 1.0}}\n", r": nosuch\.rate: unknown key, got 1\.0; remove it"),
+        ("desc: d\nparams: {arms: {curated: {more: 1}}}\n", r": arms\.curated\.more: unknown key, got 1; remove it"),
         ("desc: d\nparams: {arms: {third: {sample: {pool: p, quotas: {all: 1}}}}}\n", r": arms\.third\.sft: missing"),
         (
             "desc: d\nparams: {opponents: {x: {kind: nosuch, path: p}}}\n",
@@ -202,6 +233,10 @@ def test_a_wrong_command_line_is_one_sentence_and_changes_nothing(name: str, giv
             "desc: d\nparams: {judge: {arm: third}}\n",
             r": judge\.arm: must be a key of arms, got 'third'; name one of c",
         ),
+        (
+            "desc: d\nparams: {opponents: {x: {kind: responses, path: ./data/respond/gone.parquet}}}\n",
+            r": opponents\.x\.path: must be the answers of an arm, got '\./data/respond/gone\.parquet'; remove ",
+        ),
         ("desc: [d\n", r"^profiles/bad\.yaml: not YAML"),
         ("- 1\n", r"^profiles/bad\.yaml: bad: must be"),
     ],
@@ -209,7 +244,7 @@ def test_a_wrong_command_line_is_one_sentence_and_changes_nothing(name: str, giv
 def test_a_wrong_value_is_one_sentence_and_changes_nothing(body: str, sentence: str, project: Path) -> None:
     (project / "profiles/bad.yaml").write_text(body)
     with pytest.raises(ParamsError, match=sentence) as caught:
-        main("bad", [], dry_run=False)
+        main("bad", [])
     assert "\n" not in str(caught.value)
     assert Path("params.yaml").read_text() == MINIATURE
 
@@ -219,7 +254,7 @@ def test_text_that_cannot_be_edited_in_place_is_left_alone(project: Path) -> Non
         MINIATURE.replace("seed: 0", "seed: &s 0", 1).replace("seed: 0", "seed: *s", 1)
     )
     with pytest.raises(ParamsError, match=r"^params\.yaml: cannot be edited in place, it has anchors"):
-        main("ablations", [], dry_run=False)
+        main("ablations", [])
 
 
 # -------------------------------------------------------------------------------------------------------------- output
@@ -240,8 +275,43 @@ def test_it_shows_what_changes_and_what_runs_again(capsys: pytest.CaptureFixture
 
 
 @pytest.mark.usefixtures("project")
+def test_a_profile_starts_from_the_miniature_and_says_what_of_yours_goes_back(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    yours = read_yaml(Path("params.yaml"))
+    yours["pull"]["concurrency"], yours["sft"]["lr"] = 1, 5e-4
+    Path("params.yaml").write_text(rewrite(MINIATURE, yours))
+    main("lima-7b", arguments("lima-7b"), keep=True)
+    assert read_yaml(Path("params.yaml"))["pull"]["concurrency"] == 1
+    assert "back to" not in capsys.readouterr().out
+    main("lima-7b", arguments("lima-7b"))
+    out = capsys.readouterr().out
+    assert (
+        "profiles/lima-7b.yaml: 1 values change in params.yaml\n  pull.concurrency: 1 -> 4, not of the profile\n" in out
+    )
+    assert "1 of them are not of the profile and go back to the miniature's; --keep would leave them\n" in out
+    assert read_yaml(Path("params.yaml"))["pull"]["concurrency"] == 4
+
+
+@pytest.mark.usefixtures("project")
+def test_an_adding_profile_leaves_what_is_there() -> None:
+    lay("folders")
+    Path("params.yaml").write_text(Path("params.yaml").read_text().replace("n_heldout: 20", "n_heldout: 7"))
+    assert lay("ablations")["sample"]["n_heldout"] == 7
+
+
+def test_the_miniature_comes_back_over_a_file_that_is_no_map(project: Path) -> None:
+    for text in ("", "[1]", "3"):
+        (project / "params.yaml").write_text(text)
+        with pytest.raises(ParamsError, match=r"^params\.yaml: must be a map of sections, got "):
+            main("folders", arguments("folders"))
+        main("miniature", [])
+        assert (project / "params.yaml").read_text() == MINIATURE
+
+
+@pytest.mark.usefixtures("project")
 def test_the_list_has_every_profile_with_its_arguments(capsys: pytest.CaptureFixture[str]) -> None:
-    main(None, [], dry_run=False)
+    main(None, [])
     out = capsys.readouterr().out
     assert re.findall(r"^([\w.-]+): ", out, flags=re.MULTILINE) == NAMES
     assert "    base=  folder of a pretrained model" in out

@@ -107,6 +107,37 @@ def test_every_part_of_the_run_is_told(project: Path) -> None:
     assert "nearest row 0.700 0.500 0.400 to 0.600 0.500" in words  # coverage of curated, of random draws, of bulk
 
 
+def test_rows_that_had_no_room_are_counted_apart_and_not_as_trained_on(project: Path) -> None:
+    """`render` left two of bulk's 180 rows out; the last, wikihow:bulk-179, is of a source with 60."""
+    rows = run_tables.examples("bulk", 180)
+    metrics = run_tables.render_metrics(rows[:178]) | {"n_no_room": 2, "no_room": [row["id"] for row in rows[178:]]}
+    write_json(project / "metrics/render/bulk.json", metrics)
+    change(project / "data/sample/bulk.parquet", EXAMPLE, lambda rows: rows[-1].update(messages=[]))
+    words = Seen(written(project)).words
+    assert "bulk (178 examples) 61" in words
+    assert re.search(r"wikihow 900 20 20 860 .* 12 59 ", words)
+    assert "drawn, but no room for a response: not in 0 2 " in words
+    assert "bulk 178 examples" in words
+    assert "180" not in words.replace("180,", "")
+
+
+def test_no_line_tells_of_rows_without_room_where_there_are_none(project: Path) -> None:
+    assert "no room" not in Seen(written(project)).words
+
+
+@pytest.mark.parametrize(
+    ("kind", "path", "untuned"),
+    [("model", "models/base", True), ("model", "./models/base/", True), ("model", "models/other", False),
+     ("in_context", "models/base", False)],
+)  # fmt: skip
+def test_the_untuned_model_is_the_base_that_answers_as_it_is(
+    project: Path, kind: str, path: str, untuned: bool
+) -> None:
+    opponents = run_tables.PARAMS["opponents"] | {"base": {"kind": kind, "path": path}}
+    (project / "params.yaml").write_text(json.dumps(run_tables.PARAMS | {"opponents": opponents}))
+    assert ("base (the untuned model)" in Seen(written(project)).words) == untuned
+
+
 def test_an_absent_rate_is_said_in_words_and_not_as_zero(project: Path) -> None:
     words = Seen(written(project)).words.replace("\u202f", " ")
     assert "curated reference 270 5.10 [4.90, 5.30]" in words
@@ -145,6 +176,7 @@ def test_a_run_without_any_row_has_a_page(project: Path) -> None:
         ("data/judge/bulk.parquet", VERDICT),
     ):
         change(project / path, schema, list.clear)
+    write_json(project / "metrics/render/bulk.json", run_tables.render_metrics([]))
     for arm in ("bulk", "curated"):
         (project / f"data/sft/{arm}/loss.csv").write_text("step,epoch,loss,lr,n_supervised_tokens\n")
     words = Seen(written(project)).words
@@ -300,7 +332,16 @@ def test_counts_that_do_not_add_up_are_refused(project: Path) -> None:
 def test_an_unknown_arm_is_one_sentence_and_no_traceback(project: Path) -> None:
     params = run_tables.PARAMS | {"judge": {"arm": "nobody", "annotators": []}}
     (project / "params.yaml").write_text(json.dumps(params))
-    with pytest.raises(LimaError, match=r"judge\.arm: must be one of arms, got 'nobody'"):
+    with pytest.raises(LimaError, match=r"judge\.arm: must be a key of arms, got 'nobody'"):
+        report.main()
+
+
+def test_an_unknown_key_of_an_arm_is_one_sentence(project: Path) -> None:
+    arms = run_tables.PARAMS["arms"] | {"bulk": {"sample": {}, "sft": {}, "sfft": {}}}
+    (project / "params.yaml").write_text(json.dumps(run_tables.PARAMS | {"arms": arms}))
+    with pytest.raises(
+        LimaError, match=r"params\.yaml: arms\.bulk\.sfft: unknown key, got \{\}; remove it \(known here: s"
+    ):
         report.main()
 
 

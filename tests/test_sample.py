@@ -98,11 +98,16 @@ def test_a_draw_is_exact_and_does_not_depend_on_the_order_of_rows(
     assert len(first.heldout) == min(n_heldout, 68 + 35 - n_stem - n_wikihow)
 
 
-def test_within_a_domain_the_highest_scores_come_first_and_ties_by_id() -> None:
-    ties = [row(f"a:{i}", group=STEM, domain="physics", score=score) for i, score in enumerate([5, 9, None, 9, 5])]
-    for n, expected in ((1, [1]), (2, [1, 3]), (3, [0, 1, 3]), (4, [0, 1, 3, 4])):
-        found = run(examples(*ties), params(), arm(stack_exchange_stem=n))
-        assert found.train["id"].to_list() == [f"a:{i}" for i in expected]
+def test_within_a_domain_the_highest_scored_questions_come_first_whatever_their_answers_have() -> None:
+    votes = [(5, 90), (9, 12), (None, 99), (9, 11), (5, None), (5, 90), (-3, 80)]  # on the prompt, on the response
+    rows = [
+        row(f"a:{i}", group=STEM, domain="physics", prompt_score=asked, score=answered)
+        for i, (asked, answered) in enumerate(votes)
+    ]
+    order = [1, 3, 0, 5, 4, 6, 2]
+    for n in range(1, len(order) + 1):
+        found = run(examples(*rows), params(), arm(stack_exchange_stem=n))
+        assert found.train["id"].to_list() == [f"a:{i}" for i in sorted(order[:n])]
 
 
 def test_at_random_any_row_of_a_domain_may_come() -> None:
@@ -340,7 +345,7 @@ def test_an_arm_without_a_strategy_is_drawn_by_lima() -> None:
 def write_params(**quotas: dict[str, int]) -> None:
     """The miniature's `sample`, with arms of these quotas, as params.yaml."""
     pools = {"curated": "data/dedup/kept.parquet", "bulk": "data/dedup/unfiltered.parquet"}
-    arms = {name: {"sample": {"pool": pools[name], "quotas": quota}} for name, quota in quotas.items()}
+    arms = {name: {"sample": {"pool": pools[name], "quotas": quota}, "sft": {}} for name, quota in quotas.items()}
     settings_ = section("sample", Params).model_copy(update={"n_heldout": 50}).model_dump()
     Path("params.yaml").write_text(json.dumps({"sample": settings_, "arms": arms}))
 
@@ -365,8 +370,20 @@ def test_the_command_writes_all_or_nothing(
     with pytest.raises(InputError, match=r"^params.yaml: arms.bulk.sample: .*'all'.* asked 1,800 and there are 121"):
         sample.main("bulk")
     assert list(Path().rglob("*bulk*")) == []
-    with pytest.raises(ParamsError, match="arms has curated, bulk"):
+    with pytest.raises(ParamsError, match="arms has only curated, bulk"):
         sample.main("poems")
+
+
+def test_an_arm_with_a_key_that_no_stage_reads_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_params(curated={"wikihow": 20})
+    params = json.loads(Path("params.yaml").read_text())
+    params["arms"]["curated"]["smaple"] = {"strategy": "longest"}
+    Path("params.yaml").write_text(json.dumps(params))
+    with pytest.raises(
+        ParamsError, match=r"arms\.curated\.smaple: unknown key, got \{'strat.*\(known here: sample, sft"
+    ):
+        sample.main("curated")
 
 
 def test_too_few_held_out_rows_are_told(
@@ -397,7 +414,7 @@ def test_one_thread_and_two_draw_the_same_bytes(tmp_path: Path) -> None:
     write_table(pool, examples(*rows), EXAMPLE)
     settings_ = section("sample", Params).model_dump()
     arms = {
-        name: {"sample": {"pool": "data/dedup/kept.parquet", "quotas": {"all": 400}, "strategy": name}}
+        name: {"sample": {"pool": "data/dedup/kept.parquet", "quotas": {"all": 400}, "strategy": name}, "sft": {}}
         for name in ("k_center", "facility_location", "deita")
     }
     (tmp_path / "params.yaml").write_text(json.dumps({"sample": settings_, "arms": arms}))

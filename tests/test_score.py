@@ -293,9 +293,11 @@ def test_an_opponent_with_an_arms_name_but_other_answers_is_an_error() -> None:
 @pytest.mark.parametrize(
     ("change", "error", "told"),
     [
-        ({"judge": {"arm": "best", "annotators": ["reference"]}}, ParamsError, "must be one of arms, got 'best'"),
+        ({"judge": {"arm": "best", "annotators": ["reference"]}}, ParamsError, "must be a key of arms, got 'best'"),
         ({"judge": {"arm": "bulk", "annotators": ["length"]}}, InputError, "'bulk', got verdicts about 'curated'"),
         ({"score": {**PARAMS["score"], "n_bootstrap": 0}}, ParamsError, "score.n_bootstrap: must be "),
+        ({"arms": {"curated": {"sample": {}, "sft": {}, "x": 1}}}, ParamsError, "arms.curated.x: unknown key, got 1; "),
+        ({"arms": {"curated": {"sample": {}}}}, ParamsError, "arms.curated.sft: missing; add it"),
         ({"opponents": {"base": {}, "gpt": {}}}, InputError, "data/respond_opponent/gpt.parquet: no such file"),
     ],
 )  # fmt: skip

@@ -33,7 +33,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         make_family("llama", root / "models/base")
         write_examples(root / "data/sample/curated.parquet", [(ASK, REPLY)])
         arm = {"epochs": 60, "candidate_epochs": [60]}
-        write_params(root, render=CHAT, sft=SFT, arms={"curated": {"sft": arm}})
+        write_params(root, render=CHAT, sft=SFT, arms={"curated": {"sample": {}, "sft": arm}})
         render.main("curated")
         sft.main("curated")
         yield root / "models/sft/curated/epoch_60"

@@ -6,7 +6,7 @@ import pytest
 from stages import trace
 from stages.core.rows import Candidate, Prompt, turns
 from stages.errors import InputError
-from stages.runtime.files import empty_table, write_table
+from stages.runtime.files import empty_table, write_json, write_table
 from stages.schema import CANDIDATE, DEDUP_DROPPED, EXAMPLE, PROMPT, QUALITY_DROPPED
 
 IDS = ("kept", "short", "copy", "bulk", "heldout")
@@ -32,14 +32,16 @@ def put(path, schema, *rows):
 
 
 def examples(*names):
-    return [candidate(name)[: len(EXAMPLE) - 4] + candidate(name)[6:10] for name in names]
+    return [candidate(name)[: len(EXAMPLE)] for name in names]
 
 
 @pytest.fixture
 def project(tmp_path, monkeypatch):
     """A project whose data side ran to the end."""
     monkeypatch.chdir(tmp_path)
-    Path("params.yaml").write_text("sources: {wiki: {}, forum: {}}\narms: {curated: {}, bulk: {}}\n")
+    Path("params.yaml").write_text(
+        "sources: {wiki: {}, forum: {}}\narms: {curated: {sample: {}, sft: {}}, bulk: {sample: {}, sft: {}}}\n"
+    )
     put("extract/wiki.parquet", CANDIDATE, *(candidate(name) for name in IDS))
     asked = [Prompt(f"wiki:{name}", None, "wiki", "ask", "d", turns("Why?")) for name in ("p1", "p2")]
     put("extract/wiki.prompts.parquet", PROMPT, *asked)
@@ -64,6 +66,8 @@ def project(tmp_path, monkeypatch):
     put("sample/bulk.parquet", EXAMPLE, *examples("bulk", "kept"))
     put("sample/curated.heldout.parquet", EXAMPLE, *examples("heldout"))
     write_table(Path("data/sample/bulk.heldout.parquet"), empty_table(EXAMPLE), EXAMPLE)
+    write_json(Path("metrics/render/curated.json"), {"n": 1, "n_no_room": 0, "no_room": []})
+    write_json(Path("metrics/render/bulk.json"), {"n": 1, "n_no_room": 1, "no_room": ["wiki:kept"]})
 
 
 def told(capsys, row_id, *, with_text=False):
@@ -80,12 +84,13 @@ def test_a_row_that_was_drawn_tells_its_whole_way(capsys):
         "author   Ann",
         "licence  CC0 1.0",
         "created  2020-01-02",
-        "extract  a candidate of group wikihow, domain Travel, score unknown",
+        "extract  a candidate of group wikihow, domain Travel, score unknown, prompt's score unknown",
         "quality  kept",
         "quality  in the unfiltered sample",
         "dedup    kept",
         "dedup    in the unfiltered sample",
         "sample   drawn by curated, bulk",
+        "render   an example of curated; no room for a response, left out of bulk",
         "",
         "--- user",
         "How to kept?",
@@ -115,6 +120,7 @@ def test_a_row_that_was_drawn_tells_its_whole_way(capsys):
                 "quality  in the unfiltered sample",
                 "dedup    in the unfiltered sample",
                 "sample   drawn by bulk",
+                "render   an example of bulk",
             ],
         ),
         (
@@ -142,10 +148,12 @@ def test_prompts_say_whether_they_were_drawn(capsys):
 def test_stages_that_have_not_run_say_so(capsys):
     for path in ("quality/dropped", "dedup/kept", "sample/bulk", "prompts/test"):
         Path(f"data/{path}.parquet").unlink()
+    Path("metrics/render/curated.json").unlink()
     assert told(capsys, "wiki:kept")[7:] == [
         "quality  has not run",
         "dedup    has not run",
         "sample   drawn by curated; has not run for bulk",
+        "render   has not run for curated",
     ]
     assert told(capsys, "wiki:p1")[-1] == "prompts  has not run"
 

@@ -62,7 +62,7 @@ def flows(quality: Counts, dedup: Counts, samples: Mapping[str, pl.DataFrame]) -
     Args:
         quality: counts by source.
         dedup: counts by source; a source of which no row was left is not named.
-        samples: EXAMPLE by arm.
+        samples: EXAMPLE by arm, what it was trained on.
 
     Raises:
         InputError: the counts of a source do not add up.

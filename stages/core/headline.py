@@ -21,7 +21,7 @@ class Cast(NamedTuple):
     arms: tuple[str, ...]
     opponents: tuple[str, ...]
     untuned: tuple[str, ...]  # opponents that are the base model itself
-    n_examples: Mapping[str, int]  # of each arm
+    n_examples: Mapping[str, int]  # that each arm was trained on
     annotators: tuple[str, ...]  # of comparisons, the one to believe first
     confidence: float
 

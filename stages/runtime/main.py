@@ -6,8 +6,8 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from stages.errors import LimaError, ParamsError
-from stages.runtime.params import PARAMS_PATH, read_yaml
+from stages.errors import LimaError
+from stages.runtime.params import check_named
 
 
 def run_stage(main: Callable[..., None], *, key: str | None = None, flags: Mapping[str, str] | None = None) -> None:
@@ -38,9 +38,7 @@ def _run_keyed(main: Callable[..., None], arguments: dict[str, str | bool]) -> N
     for name, value in arguments.items():
         if isinstance(value, bool):
             continue
-        known = read_yaml(PARAMS_PATH).get(f"{name}s")
-        if known is not None and value not in known:
-            raise ParamsError(f"params.yaml: {name}s: no {value!r}; it has {', '.join(known) or 'nothing'}")
+        check_named(value, f"{name}s")
     main(**arguments)
 
 

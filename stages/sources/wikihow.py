@@ -6,9 +6,11 @@ Three public layouts, told apart by their columns:
 - a step a row with its section (wikihowSep.csv): `overview`, `headline`, `text`, `sectionLabel`, `title`;
 - a step a row (scraped pages): `title`, `heading`, `paragraph`; the paragraph mostly begins with its heading again.
 
-Each may also have `category`, `url`, `license` or `author`. The domain is the category; where the file has none it is
-"wikihow", so that diversity over categories (LIMA s2.1: 19 of them) needs a file that names them. wikiHow publishes
-under CC BY-NC-SA 3.0.
+Each may also have `category`, `url`, `license` or `author`; no public file has more than the first. The domain is the
+category; where the file has none it is "wikihow", so that diversity over categories (LIMA s2.1: 19 of them) needs a
+file that names them. The address follows from the title, as wikiHow forms it: "How to Lay Brick" is at
+https://www.wikihow.com/Lay-Brick. wikiHow publishes under CC BY-NC-SA 3.0. Who wrote an article, and when, is in none
+of the layouts: unknown, hence null.
 
 LIMA s2.1: the prompt is the title, the response the body, an opening "This article ..." becomes "The following
 answer ...", links, images and some sections are pruned. Our reading: "This wikiHow ..." is treated alike; pruned are
@@ -27,6 +29,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import quote
 
 from stages.core.rows import Candidate, Tally, paragraphs, turns
 from stages.errors import InputError
@@ -118,6 +121,16 @@ def clean_title(title: str, *, is_page_title: bool = False) -> str:
     return _HOW_TO.sub("How to ", _WAYS.sub("How to ", title) if _WAYS.match(title) else title)
 
 
+def address(title: str) -> str:
+    """The page of an article, from its own title.
+
+    >>> address("How to Brush a Dog's Teeth"), address("how to knit")
+    ('https://www.wikihow.com/Brush-a-Dog%27s-Teeth', 'https://www.wikihow.com/Knit')
+    """
+    words = "-".join(_HOW_TO.sub("", title, count=1).split())
+    return f"https://www.wikihow.com/{quote(words[:1].upper() + words[1:])}"
+
+
 def _candidate(article: _Article, *, source: str, seen: _Seen, max_post_chars: int) -> Candidate | str:
     """Return the row of an article, or why there is none."""
     title = clean_title(article.title[: 2 * _MAX_TITLE_CHARS], is_page_title="paragraph" in article.fields)
@@ -144,8 +157,8 @@ def _candidate(article: _Article, *, source: str, seen: _Seen, max_post_chars: i
         group=GROUP,
         score=None,
         messages=turns(prompt, response),
-        url=article.fields.get("url") or None,
-        author=article.fields.get("author") or "wikiHow",
+        url=article.fields.get("url") or address(title),
+        author=article.fields.get("author") or None,
         license=article.fields.get("license") or LICENSE,
         title=prompt,
     )

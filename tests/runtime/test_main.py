@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -26,6 +27,25 @@ def test_an_unknown_key_is_one_sentence_with_those_there_are(kind, name):
     assert done.returncode == 1
     assert done.stderr.startswith(f"error: params.yaml: {kind}s: no 'nonesuch'; it has ")
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("", "params.yaml: must be a map of sections, got nothing; `python -m stages.profile miniature` brings"),
+        ("[1, 2]", "params.yaml: must be a map of sections, got [1, 2]; "),
+        ("arms: 3", "params.yaml: arms: must be a map, got 3; correct it there"),
+        ("arms: [curated]", "params.yaml: arms: must be a map, got ['curated']; correct it there"),
+        ("arms: {1: {}}", "params.yaml: arms: no 'curated'; it has 1"),
+    ],
+)
+def test_a_file_of_another_form_is_one_sentence(text, told, tmp_path):
+    (tmp_path / "params.yaml").write_text(text)
+    command = [sys.executable, "-m", "stages.grade", "curated"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert done.stderr.startswith(f"error: {told}")
 
 
 def test_help_is_the_contract():

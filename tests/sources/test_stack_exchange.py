@@ -58,7 +58,9 @@ def rows(folder, *, groups=None, default_group="g", max_post_chars=1000, max_exp
 def test_a_row_holds_question_answer_and_provenance(tmp_path):
     posts = table(
         "posts",
-        question(7, "Why  is\n it?", "<p>Since\nwhen?</p>", 4, Tags="<a><b>", AnswerCount=9, AcceptedAnswerId=99),
+        question(
+            7, "Why  is\n it?", "<p>Since\nwhen?</p>", 4, Tags="<a><b>", AnswerCount=9, ContentLicense="CC BY-SA 4.0"
+        ),
         answer(
             8, 7, "<p>So.</p>", 5, CreationDate="2016-08-02T15:40:24.820", OwnerUserId=3, ContentLicense="CC BY-SA 4.0"
         ),
@@ -112,6 +114,26 @@ def test_answers_may_stand_before_their_question_and_users_before_posts(tmp_path
 def test_without_users_the_display_name_of_the_post_stands_in(tmp_path):
     put(tmp_path, "a.se", Posts=table("posts", question(1), answer(2, 1, OwnerDisplayName="user9")))
     assert rows(tmp_path)[0][0].author == "user9"
+
+
+@pytest.mark.parametrize("in_one_line", [False, True])
+def test_asker_and_answerer_are_named_and_both_their_licences(tmp_path, in_one_line):
+    old, new = "CC BY-SA 3.0", "CC BY-SA 4.0"
+    posts = table(
+        "posts",
+        question(1, OwnerUserId=3, ContentLicense=old), answer(2, 1, OwnerUserId=4, ContentLicense=new),
+        question(5, OwnerDisplayName="user5", ContentLicense=new), answer(6, 5, OwnerUserId=4, ContentLicense=old),
+        question(7, OwnerUserId=4, ContentLicense=new), answer(8, 7, OwnerUserId=4, ContentLicense=new),
+    )  # fmt: skip
+    users = table("users", {"Id": 3, "DisplayName": "Ann"}, {"Id": 4, "DisplayName": "Bo"})
+    if in_one_line:  # so that the XML parser reads it
+        posts = posts.replace(b"\n", b" ")
+    put(tmp_path, "a.se", Posts=posts, Users=users)
+    assert [(row.author, row.license) for row in rows(tmp_path)[0]] == [
+        ("Bo; Ann", f"{old}; {new}"),
+        ("Bo; user5", f"{old}; {new}"),
+        ("Bo", new),
+    ]
 
 
 def test_a_dump_without_the_licence_column_is_under_the_licence_of_its_time(tmp_path):
@@ -284,7 +306,7 @@ def test_the_real_archives_are_read_whole():
     assert tally.n_read == 2206
     assert len(by_site) == 5
     assert sum(row.author is None for row in beer) == 0
-    assert {row.license for row in beer} == {"CC BY-SA 3.0", "CC BY-SA 4.0"}
+    assert {row.license for row in beer} == {"CC BY-SA 3.0", "CC BY-SA 4.0", "CC BY-SA 3.0; CC BY-SA 4.0"}
     assert {row.license for row in by_site["ai.stackexchange.com"]} == {"CC BY-SA 3.0"}
     lima = next(row for row in found if row.id == "s:coffee.stackexchange.com/116")
     assert (lima.url, lima.score, lima.prompt_score) == ("https://coffee.stackexchange.com/a/140", 11, 10)

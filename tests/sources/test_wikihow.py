@@ -45,7 +45,17 @@ def test_an_article_a_row_becomes_question_and_numbered_steps(tmp_path):
         "wikihow",
         "How to Clean a Harp?",
     )
-    assert (row.license, row.author, row.url, row.score) == ("CC BY-NC-SA 3.0", "wikiHow", None, None)
+    assert (row.license, row.url) == ("CC BY-NC-SA 3.0", "https://www.wikihow.com/Clean-a-Harp")
+    assert (row.author, row.created, row.score) == (None, None, None)  # no layout has them
+
+
+def test_the_address_is_that_of_the_article_not_of_the_page_title(tmp_path):
+    titles = ("3 Ways to Use Dr. Atkins' Diet - wikiHow", "How to Prepare Flax Seeds & Use Them: 9 Steps")
+    put(tmp_path, STEPS, *((title, "", "Go.") for title in titles))
+    assert [row.url for row in rows(tmp_path)[0]] == [
+        "https://www.wikihow.com/Use-Dr.-Atkins%27-Diet",
+        "https://www.wikihow.com/Prepare-Flax-Seeds-%26-Use-Them",
+    ]
 
 
 def test_paragraphs_joined_by_commas_are_told_apart(tmp_path):
