@@ -33,10 +33,12 @@ def main() -> None:
     assert "sk-of-the-bench" not in said
     print("# What a hostile server does to judging, and what becomes of it\n")
     print("`python -m bench.hostile`, which runs the tests' own cases against a server on loopback.\n")
+    attempts, seconds = hostile.ANNOTATOR["max_attempts"], hostile.ANNOTATOR["timeout_s"]
+    print("`first` and `second` are verdicts, for the answer shown there; all else is unscored, for that reason.\n")
     print(
-        f"One by one, at most {hostile.ANNOTATOR['max_attempts']} attempts of 0.6 s each, {len(single)} at once; each"
+        f"One by one: {len(single)} at once, at most {attempts} attempts of {seconds} s. The run asks for each twice,"
     )
-    print("pair is asked for twice by the run, and replies come in the reverse order of their requests.\n")
+    print("and replies come in the reverse order of their requests.\n")
     table(single)
     print("\nBy the Batch API, whose lines come in another order than their requests.\n")
     table(batch)
