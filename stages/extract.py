@@ -8,11 +8,12 @@ and how many rows have an unknown licence, author, date or address.
 LIMA s2.1 and s2.2 name the sources; how each is read, and what is *our reading*, stands in stages/sources/<format>.py.
 No threshold of quality is applied here: only what cannot be an example is left out.
 
-Rows go to disk as they come, so memory does not grow with the dump, but for the titles of wikiHow, some 300 bytes an
-article. Each site of Stack Exchange, and each file of wikiHow, Reddit and Super-NI, is kept under .cache/extract/ until
-the source is extracted from other files: a killed run goes on at the last finished one. Reddit's files are joined anew
-from what is kept of each; authored files are few and small, and nothing is kept of them. Sites are read in as many
-processes as there are cores. Neither cores nor memory nor what was kept show in what is written.
+Rows go to disk as they come, so memory hardly grows with the dump: by wikiHow's titles, some 300 bytes an article, and
+by 400 rows for each part of `memory_mb`, where the rows do not come in the order of their ids. Each site of Stack
+Exchange, and each file of wikiHow, Reddit and Super-NI, is kept under .cache/extract/ until the source is extracted
+from other files: a killed run goes on at the last finished one. Reddit's files are joined anew from what is kept of
+each; authored files are few and small, and nothing is kept of them. Sites are read in as many processes as there are
+cores. Neither cores nor memory nor what was kept show in what is written.
 """
 
 import csv
