@@ -147,7 +147,7 @@ def test_a_world_too_small_for_its_dump_names_the_parameter(project):
 
 def test_an_unknown_source_is_one_sentence(project):
     project("miniature")
-    with pytest.raises(ParamsError, match=r"no 'sources\.other'; sources has mine"):
+    with pytest.raises(ParamsError, match=r"sources\.other: missing, sources has only mine; add it"):
         pull.main("other")
 
 
