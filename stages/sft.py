@@ -29,12 +29,12 @@ from stages.core.chat import ChatFormat
 from stages.core.schedule import Step, schedule, steps_per_epoch
 from stages.core.section import Section
 from stages.core.topology import PROCESSES, STRATEGY, Rank, hosts_of, rank_of
-from stages.core.training_cost import STRATEGIES, Setting, Shape, choose, disk
+from stages.core.training_cost import SHARDED, STRATEGIES, Setting, Shape, choose, disk
 from stages.errors import InputError, ParamsError
 from stages.runtime.files import CACHE, read_json, read_table, write_csv
 from stages.runtime.launch import end_with_parent, itself, launch
 from stages.runtime.main import run_stage
-from stages.runtime.model import check_model_folder, load_model, save_model
+from stages.runtime.model import check_model_folder, save_model
 from stages.runtime.params import load_params
 from stages.runtime.progress import bar
 from stages.runtime.shapes import read_shape
@@ -266,14 +266,14 @@ def check_step(loss: float, grad_norm: float, *, step: Step, examples: Examples,
 
 
 def to_train(base: Path, tokenizer: ChatTokenizer, params: Params, engine: Any) -> Any:  # noqa: ANN401
-    """Load the base with an EOT, for an engine; with LoRA frozen, in the precision that the run computes in."""
+    """Load the base as an engine does, with an EOT; with LoRA frozen, in the precision that the run computes in."""
     import torch
 
     from stages.core.low_rank import add_low_rank
 
     is_lora = params.method == "lora"
     dtype = torch.bfloat16 if is_lora and engine.recipe.is_bf16 else engine.dtype
-    model = load_model(base, dtype=str(dtype).removeprefix("torch."))
+    model = engine.read(base, dtype)
     add_eot(model, tokenizer)
     if is_lora:
         assert tokenizer.eot_id is not None, "the tokenizer carries the chat format"
@@ -352,7 +352,7 @@ def main(arm: str) -> None:
         n_all = rank.world_size if rank else hosts.n * n_on_host
         strategy = strategy_of(params, arm_params, n_all=n_all, n_on_host=n_on_host)
         state = CACHE / "sft" / arm / inputs_key(arm, params, arm_params, eot, strategy, n_all)
-        if rank is None and (n_all > 1 or strategy.startswith("zero")):  # ZeRO wants a process group, of one too
+        if rank is None and (n_all > 1 or strategy.startswith(SHARDED)):  # which want a process group, of one too
             extra = {STRATEGY: strategy, STATE: str(state.absolute())}
             launch(itself("stages.sft", arm), hosts, n_on_host, extra=extra)
             return

@@ -17,6 +17,7 @@ import torch
 from stages.core.packed_loss import SupervisedLoss
 from stages.core.packing import Pack
 from stages.core.replicas import Replicas
+from stages.runtime.model import load_model
 
 Check = Callable[[float, float], None]  # told a step's loss and gradient norm before the weights change; may raise
 SMALL = 20_000_000  # weights, up to which threads with a replica each beat threads that split operations
@@ -59,6 +60,10 @@ class Threads:
     def __init__(self, recipe: Recipe) -> None:
         self.recipe = recipe
         self._replicas: Replicas | None = None
+
+    def read(self, folder: Path, dtype: torch.dtype) -> Any:  # noqa: ANN401
+        """Load a base."""
+        return load_model(folder, dtype=str(dtype).removeprefix("torch."))
 
     def prepare(self, loss: SupervisedLoss) -> None:
         """Take the model on."""
@@ -149,7 +154,8 @@ def _on_cpu(loss: SupervisedLoss, part: tuple[Work, list[Pack], bool]) -> float:
 
 def clip(module: torch.nn.Module, max_norm: float | None) -> float:
     """Clip gradients by their global norm, and give what it was."""
-    return float(torch.nn.utils.clip_grad_norm_(module.parameters(), math.inf if max_norm is None else max_norm))
+    norm = torch.nn.utils.clip_grad_norm_(module.parameters(), math.inf if max_norm is None else max_norm)
+    return float(norm.full_tensor() if hasattr(norm, "full_tensor") else norm)  # FSDP2's is of a shard
 
 
 def _update(optimizer: torch.optim.Optimizer, lr: float) -> None:
