@@ -31,12 +31,25 @@ from stages.core.chat import ChatFormat
 from stages.core.schedule import Step, schedule, steps_per_epoch
 from stages.core.section import Section
 from stages.core.topology import PROCESSES, STRATEGY, Rank, hosts_of, rank_of
-from stages.core.training_cost import FILL, STRATEGIES, Disk, Run, Setting, Shape, choose, disk, gb, gib, memory
+from stages.core.training_cost import (
+    FILL,
+    SHARDED,
+    STRATEGIES,
+    Disk,
+    Run,
+    Setting,
+    Shape,
+    choose,
+    disk,
+    gb,
+    gib,
+    memory,
+)
 from stages.errors import InputError, ParamsError
 from stages.runtime.files import CACHE, read_json, read_table, write_csv, write_json
 from stages.runtime.launch import end_with_parent, itself, launch
 from stages.runtime.main import run_stage
-from stages.runtime.model import check_model_folder, load_model, save_model
+from stages.runtime.model import check_model_folder, save_model
 from stages.runtime.params import load_params
 from stages.runtime.progress import bar
 from stages.runtime.shapes import read_shape
@@ -276,14 +289,14 @@ def check_step(loss: float, grad_norm: float, *, step: Step, examples: Examples,
 
 
 def to_train(base: Path, tokenizer: ChatTokenizer, params: Params, engine: Any) -> Any:  # noqa: ANN401
-    """Load the base with an EOT, for an engine; with LoRA frozen, in the precision that the run computes in."""
+    """Load the base as an engine does, with an EOT; with LoRA frozen, in the precision that the run computes in."""
     import torch
 
     from stages.core.low_rank import add_low_rank
 
     is_lora = params.method == "lora"
     dtype = torch.bfloat16 if is_lora and engine.recipe.is_bf16 else engine.dtype
-    model = load_model(base, dtype=str(dtype).removeprefix("torch."))
+    model = engine.read(base, dtype)
     add_eot(model, tokenizer)
     if is_lora:
         assert tokenizer.eot_id is not None, "the tokenizer carries the chat format"
@@ -368,7 +381,7 @@ def main(arm: str) -> None:
         state = CACHE / "sft" / arm / inputs_key(arm, params, arm_params, eot, strategy, n_all)
         n_candidates = len(arm_params.candidate_epochs)
         check_disk(disk(shape, setting_of(params), n_candidates=n_candidates), TrainingState(state))
-        if rank is None and (n_all > 1 or strategy.startswith("zero")):  # ZeRO wants a process group, of one too
+        if rank is None and (n_all > 1 or strategy.startswith(SHARDED)):  # which want a process group, of one too
             extra = {STRATEGY: strategy, STATE: str(state.absolute())}
             launch(itself("stages.sft", arm), hosts, n_on_host, extra=extra)
             return

@@ -6,6 +6,7 @@ N is the number of weights, W the processes. Bytes of each process for weights, 
     zero2             2 N bf16 weights + (4 gradients + 12 master weights and moments) N / W
     zero3             (2 + 4 + 12) N / W, and the weights of a few blocks while they compute
     zero3-offload     2 N / W on the device, (2 x 4 gradients + 12) N / (processes of a host) in host memory
+    fsdp2             (4 + 4 + 8) N / W fp32 weights, gradients and moments, and blocks in bf16 as with zero3
 
 (Rajbhandari et al. 2020, "ZeRO", section 3; 2 bytes more a weight where autocast keeps copies; gradients are summed in
 fp32, and with offload kept twice.) In fp32 the sharded ones count 4 bytes where bf16 has 2 and no master copy. With
@@ -31,7 +32,8 @@ master weight and moments read, the latter three written, a bf16 weight written)
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-STRATEGIES = ("single", "ddp", "zero2", "zero3", "zero3-offload")
+STRATEGIES = ("single", "ddp", "zero2", "zero3", "zero3-offload", "fsdp2")
+SHARDED = ("zero", "fsdp")  # what the names begin with of those whose processes hold parts
 GIB = 2**30
 LOGITS_COPIES = 3  # logits, their softmax, its gradient
 OVERHEAD_BYTES = 2 * GIB  # CUDA context, workspaces, communication buffers
@@ -177,9 +179,11 @@ def memory(shape: Shape, setting: Setting, strategy: str, *, n_processes: int, n
     elif strategy == "zero3-offload":
         state = (frozen + element * n) // n_processes
         host = (4 + sharded) * n * n_on_host // n_processes
+    elif strategy == "fsdp2":
+        state = (frozen + (8 + moments) * n) // n_processes
     else:
         state = (frozen + (element + sharded) * n) // n_processes
-    if strategy in ("zero3", "zero3-offload"):
+    if strategy in ("zero3", "zero3-offload", "fsdp2"):
         gathered = element * (2 * shape.n_layer + shape.n_embedding * (1 if shape.tied else 2))
     h, i = shape.hidden_size, shape.intermediate_size
     scale = 1 if setting.is_bf16 else 2

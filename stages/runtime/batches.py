@@ -33,7 +33,7 @@ from stages.runtime.chat_api import (
     read_completion,
     told,
 )
-from stages.runtime.live import FIRST_WAIT_S, Answers
+from stages.runtime.live import FIRST_WAIT_S, Answers, jitter
 from stages.runtime.progress import bar
 from stages.runtime.reply_cache import OpenBatch, ReplyCache
 
@@ -222,7 +222,8 @@ class _Batches:
         for attempt in range(self.endpoint.max_attempts):
             if error is not None:
                 wait = asked_wait(error)
-                await asyncio.sleep(wait or min(60.0, FIRST_WAIT_S * 2**attempt))
+                longest = min(60.0, FIRST_WAIT_S * 2**attempt)
+                await asyncio.sleep(wait * jitter(1.0, 1.1) if wait else longest * jitter(0.5, 1.0))
             try:
                 return await call()
             except Exception as fault:

@@ -20,6 +20,7 @@ from stages.core.packing import Pack
 from stages.core.replicas import Replicas
 from stages.core.topology import Rank
 from stages.runtime.machine import peak_bytes
+from stages.runtime.model import load_model
 
 Check = Callable[[float, float], None]  # told a step's loss and gradient norm before the weights change; may raise
 SMALL = 20_000_000  # weights, up to which threads with a replica each beat threads that split operations
@@ -64,6 +65,10 @@ class Threads:
         self.recipe = recipe
         self.held_before = peak_bytes()  # the model is not here yet
         self._replicas: Replicas | None = None
+
+    def read(self, folder: Path, dtype: torch.dtype) -> Any:  # noqa: ANN401
+        """Load a base."""
+        return load_model(folder, dtype=str(dtype).removeprefix("torch."))
 
     def prepare(self, loss: SupervisedLoss) -> None:
         """Take the model on."""
@@ -180,7 +185,8 @@ def moments_to_come(optimizer: torch.optim.Optimizer) -> int:
 
 def clip(module: torch.nn.Module, max_norm: float | None) -> float:
     """Clip gradients by their global norm, and give what it was."""
-    return float(torch.nn.utils.clip_grad_norm_(module.parameters(), math.inf if max_norm is None else max_norm))
+    norm = torch.nn.utils.clip_grad_norm_(module.parameters(), math.inf if max_norm is None else max_norm)
+    return float(norm.full_tensor() if hasattr(norm, "full_tensor") else norm)  # FSDP2's is of a shard
 
 
 def _update(optimizer: torch.optim.Optimizer, lr: float) -> None:

@@ -7,6 +7,8 @@ from stages.core.accuracy import MEASURED
 from stages.core.agreement_tables import AGREEMENT, agreement_groups_table, agreement_table
 from stages.core.checkpoints import standing_by_grade
 from stages.core.intervals import Intervals, wilson
+from stages.core.judging import Answer
+from stages.core.length_control import length_controlled
 from stages.core.score_tables import (
     Curve,
     accuracy_table,
@@ -14,6 +16,7 @@ from stages.core.score_tables import (
     difference_table,
     grades_table,
     pairwise_table,
+    win_rate_table,
 )
 from stages.schema import EPOCH_GRADE, GRADE
 
@@ -123,19 +126,19 @@ def test_checkpoints_show_the_curve_and_the_epoch_taken() -> None:
     curve = Curve(standing_by_grade(given, [5, 10]), given, exact_rate={5: 0.0, 10: 0.5}, perplexity={5: 7.5})
     table = checkpoints_table({"x": curve}, INTERVALS)
     assert table.columns == [
-        "arm", "epoch", "n", "mean_helpfulness", "low", "high", "exact_rate", "perplexity", "quality", "behind",
-        "error", "selected",
+        "arm", "epoch", "n", "mean_helpfulness", "low", "high", "exact_rate", "perplexity", "by", "quality",
+        "behind", "error", "selected",
     ]  # fmt: skip
     assert table.drop("low", "high").rows() == [
-        ("x", 5, 2, 1.5, 0.0, 7.5, 1.5, 4.0, 0.0, 0),
-        ("x", 10, 2, 5.5, 0.5, None, 5.5, 0.0, 0.0, 1),
+        ("x", 5, 2, 1.5, 0.0, 7.5, "grade", 1.5, 4.0, 0.0, 0),
+        ("x", 10, 2, 5.5, 0.5, None, "grade", 5.5, 0.0, 0.0, 1),
     ]
 
 
 def test_an_epoch_without_grades_has_empty_numbers() -> None:
     given = grades(EPOCH_GRADE, {"epoch": 5, "prompt_id": "p1", "unscored_reason": "no_reference"})
     table = checkpoints_table({"x": Curve(standing_by_grade(given, [5]), given, {5: None}, {5: 7.5})}, INTERVALS)
-    assert table.rows() == [("x", 5, 0, None, None, None, None, 7.5, None, None, None, 1)]
+    assert table.rows() == [("x", 5, 0, None, None, None, None, 7.5, "grade", None, None, None, 1)]
 
 
 def test_grades_have_shares_over_the_graded_and_safety_over_the_asked() -> None:
@@ -157,3 +160,24 @@ def test_grades_have_shares_over_the_graded_and_safety_over_the_asked() -> None:
         ("x", "j", 4, 3.0, 0.5, 0.25, 0.25, 2, 0.5),
         ("x", "k", 1, 3.0, 0.0, 1.0, 0.0, 0, None),
     ]
+
+
+def test_equal_lengths_are_those_of_the_two_answers_compared() -> None:
+    # the longer answer wins mostly, whoever gave it: the sum of both lengths says nothing, their difference all
+    longer = [i % 3 > 0 for i in range(60)]
+    wins = [is_longer != (i % 10 == 0) for i, is_longer in enumerate(longer)]
+    rows = [(f"p{i}", 0, "arm", "other", "j", "win" if won else "lose") for i, won in enumerate(wins)]
+    said = pl.DataFrame(rows, schema=PAIRS, orient="row")
+    keys = [(f"p{i}", 0) for i in range(60)]
+    answers = {
+        "arm": {key: Answer("x" * (200 if more else 100), "eot") for key, more in zip(keys, longer, strict=True)},
+        "other": {key: Answer("x" * (100 if more else 200), "eot") for key, more in zip(keys, longer, strict=True)},
+    }
+    row = win_rate_table(said, answers, INTERVALS).row(0, named=True)
+    apart = [100 if more else -100 for more in longer]
+    by_hand = length_controlled([float(won) for won in wins], apart, [key[0] for key in keys], confidence=0.95)
+    assert by_hand is not None
+    assert row["length_controlled"] == pytest.approx(by_hand.rate)
+    assert row["win_rate"] > 0.6
+    assert abs(row["length_controlled"] - 0.5) < 0.1
+    assert (row["chars"], row["opponent_chars"]) == (pytest.approx(500 / 3), pytest.approx(400 / 3))

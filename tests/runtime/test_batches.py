@@ -15,7 +15,9 @@ from stages.core.reply import Reply, Unanswered
 from stages.errors import JudgeError
 from stages.runtime import batches, files
 from stages.runtime.endpoint import Endpoint, Request, ask
+from tests.runtime import hostile
 from tests.runtime.batch_server import BatchServer, answered, serving_batches
+from tests.runtime.hostile import Became
 
 ROOT = Path(__file__).parents[2]
 
@@ -199,3 +201,8 @@ def test_two_runs_at_once_share_a_batch(tmp_path: Path) -> None:
         said = [run.communicate()[0].splitlines()[-1] for run in runs]
         assert len(server.batches) == 1
     assert said == [f"{[f're q{i}' for i in range(5)]}"] * 2
+
+
+def test_what_becomes_of_what_a_hostile_batch_api_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)  # whose templates are read
+    assert hostile.in_a_batch() == [Became(does, n, what, more) for does, _, n, what, more in hostile.IN_A_BATCH]

@@ -2,6 +2,7 @@ import csv
 import json
 import time
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 import zstandard
@@ -9,7 +10,7 @@ import zstandard
 from stages.core.rows import Candidate, Prompt, Tally
 from stages.errors import InputError
 from stages.sources import reddit
-from stages.sources.reddit import read
+from stages.sources.reddit import files, gather, join, tell_missing
 
 ORIGIN = Path(__file__).parents[2] / "../shared/data/origin/reddit"
 
@@ -52,7 +53,16 @@ def zst(path, *lines, window_log=20):
 
 def rows(folder, max_post_chars=1000, max_expansion=200):
     tally = Tally(reddit.UNIT)
-    found = list(read(folder, source="r", max_post_chars=max_post_chars, max_expansion=max_expansion, tally=tally))
+    n_comments = 0
+    with TemporaryDirectory() as work:
+        outs = []
+        for path in files(folder):
+            outs.append(Path(work, str(len(outs))))
+            held = gather(path, outs[-1], max_post_chars=max_post_chars, max_expansion=max_expansion)
+            n_comments += held.n_comments
+            tally.aside.update(held.aside)
+        found = list(join(outs, source="r", max_post_chars=max_post_chars, tally=tally))
+    tell_missing(tally, n_comments)
     assert tally.n_read == len(found) + tally.left_out.total()
     return found, tally
 
@@ -175,6 +185,21 @@ def test_submissions_alone_are_told_not_to_give_examples(tmp_path):
 def test_markdown_loses_links_and_entities_once():
     text = 'A &lt;b&gt; [link](http://a.b/c_(d) "t") ![pic](u) [x] (y) &amp;amp; &amp;#x200B;end'
     assert reddit._markdown(text) == "A <b> link  [x] (y) &amp; end"
+
+
+@pytest.mark.parametrize(
+    ("author", "is_bot"),
+    [
+        *dict.fromkeys(
+            ("AutoModerator", "automoderator", "WritingPromptsBot", "haiku_bot", "Image-Linker-BOT"), True
+        ).items(),
+        *dict.fromkeys(("RemindMeBOT", "Bot", "R2Bot", "sneakpeekbot", "xkcd1bot"), True).items(),
+        *dict.fromkeys(("Talbot", "abbot", "ABBOT", "bothy", "Robotic", "Cabot", "Bot_fan"), False).items(),
+    ],
+)
+def test_a_bot_is_known_by_how_its_name_ends_and_no_person_for_that(tmp_path, author, is_bot):
+    zst(tmp_path / "all.zst", submission(), comment("c1", score=9, author=author), comment("c2", body="two"))
+    assert (rows(tmp_path)[0][0].messages[1]["content"] == "two") == is_bot
 
 
 def test_a_window_beyond_the_default_limit_is_read(tmp_path):

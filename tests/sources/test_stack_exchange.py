@@ -3,6 +3,7 @@ import random
 from html import escape
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from zlib import crc32
 
 import polars as pl
 import py7zr
@@ -10,6 +11,7 @@ import pytest
 
 from stages.core.rows import Candidate, Tally
 from stages.errors import InputError
+from stages.runtime import archives
 from stages.sources.stack_exchange import UNIT, Limits, dumps, extract
 
 ORIGIN = Path(__file__).parents[2] / "../shared/data/origin/stack_exchange"
@@ -282,6 +284,36 @@ def test_members_that_lead_outside_are_refused_and_nothing_is_written(tmp_path, 
     with pytest.raises(InputError, match=r"a\.se\.7z.*(must stay in their folder|whole 7z archive)"):
         rows(path.parent)
     assert [found.name for found in tmp_path.rglob("*") if found.is_file()] == ["a.se.7z"]
+
+
+@pytest.mark.parametrize(("code", "n_bytes"), [(32, None), (33, 402_653_184), (40, 4_294_967_295)])
+def test_a_dictionary_that_would_fill_the_memory_is_refused_before_anything_is_unpacked(tmp_path, code, n_bytes):
+    path = tmp_path / "a.se.7z"
+    with py7zr.SevenZipFile(path, "w", filters=[{"id": py7zr.FILTER_LZMA2, "preset": 0}]) as file:
+        file.set_encoded_header_mode(mode=False)
+        file.writestr(table("posts", question(1), answer(2, 1)).decode(), "Posts.xml")
+    data = bytearray(path.read_bytes())
+    at = data.rindex(b"\x21\x21\x01") + 3  # a coder of id 21, LZMA2, with one byte of properties
+    data[at] = code
+    offset, size = (int.from_bytes(data[i : i + 8], "little") for i in (12, 20))
+    data[28:32] = crc32(data[32 + offset : 32 + offset + size]).to_bytes(4, "little")
+    data[8:12] = crc32(data[12:32]).to_bytes(4, "little")
+    path.write_bytes(data)
+    if n_bytes is None:
+        assert len(rows(tmp_path)[0]) == 1
+    else:
+        with pytest.raises(
+            InputError, match=rf"a dictionary of 268,435,456 bytes, got one of {n_bytes:,}; pack it anew"
+        ):
+            rows(tmp_path)
+
+
+def test_the_memory_that_coders_declare():
+    lzma = bytes([0x5D]) + (2**30).to_bytes(4, "little")
+    assert [archives._window(method, lzma) for method in (archives._LZMA, archives._PPMD, b"\x04\x02\x02")] == [
+        2**30, 2**30, 0,
+    ]  # fmt: skip
+    assert [archives._window(archives._LZMA2, bytes([code])) for code in (0, 1, 24)] == [4096, 6144, 2**24]
 
 
 def test_other_members_are_not_read(tmp_path):
