@@ -102,7 +102,7 @@ def differences(folder: Path, left: Sequence[float], right: Sequence[float], *, 
         moved = [(mine[name][: len(start[name])].float() - start[name].float()).abs() for name in mine]
         found += [
             f"| weights | {max(t.max().item() for t in far):.1e} | {mean(far):.1e} |",
-            f"| weights, from the base, the EOT's new row included | {max(t.max().item() for t in moved):.1e} | {mean(moved):.1e} |",
+            f"| weights, from base, EOT too | {max(t.max().item() for t in moved):.1e} | {mean(moved):.1e} |",
         ]
     return found
 
