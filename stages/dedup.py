@@ -14,6 +14,7 @@ before, so that no row is dropped for the sake of one that is dropped itself.
 
 Texts are read in batches, on all cores, and never held: of a row stay some 200 bytes. What is found out about a row is
 kept under .cache/dedup by the content of its messages, so a new source, or a changed rule before, costs its own rows.
+Rows that are in `unfiltered` alone are searched for prompts on every run, and never sketched.
 """
 
 from collections.abc import Iterator
@@ -24,7 +25,8 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 import polars as pl
 
-from stages.core.contamination import Contamination, Guard, Leak, guard_prompts
+from stages.core.contamination import Contamination, Guard, Leak, find_leaks, guard_prompts
+from stages.core.dialogues import read_words, take_apart
 from stages.core.kernels import PLAIN, Kernels, compiled_kernels
 from stages.core.known import Findings, Reading, blank_findings, index, read_batch, shingle_sets
 from stages.core.minhash import MinHashing, least_agreement, shared_buckets
@@ -95,9 +97,9 @@ def run(kept: pl.LazyFrame, unfiltered: pl.LazyFrame, prompts: pl.DataFrame, par
     read = read_rows(kept, len(kept_ids), guard, params, means)
     bulk_rows = bulk_ids.join(kept_ids, on="id", how="anti", maintain_order="left")
     only_bulk = unfiltered.filter(pl.col("id").is_in(bulk_rows["id"].implode()))
-    read_bulk = read_rows(only_bulk, len(bulk_rows), guard, params, means)
+    bulk_leaks = read_leaks(only_bulk, guard, means.kernels)
     leaked = pl.concat(
-        reasons(rows, prompts["id"], part.leaks) for rows, part in ((kept_ids, read), (bulk_rows, read_bulk))
+        reasons(rows, prompts["id"], leaks) for rows, leaks in ((kept_ids, read.leaks), (bulk_rows, bulk_leaks))
     )
     repeated = duplicates(kept, kept_ids, read, params, means)
     dropped = pl.concat([leaked, repeated]).sort("id")
@@ -147,6 +149,20 @@ def read_rows(table: pl.LazyFrame, n_rows: int, guard: Guard, params: Params, me
         n_sketched += part.n_sketched
         start += len(part.findings.digests)
     return Read(found, leaks, short, n_messages, n_sketched)
+
+
+def read_leaks(table: pl.LazyFrame, guard: Guard, kernels: Kernels) -> list[Leak]:
+    """Find the rows that hold a dev or test prompt, and nothing else about them: no sketch."""
+
+    def read(batch: pl.DataFrame) -> tuple[list[Leak], int]:
+        return find_leaks(read_words(take_apart(batch["messages"]), kernels), guard, kernels), len(batch)
+
+    leaks: list[Leak] = []
+    start = 0
+    for found, n_rows in in_order(read, batches(table.select("messages"), n_rows=_BATCH_ROWS)):
+        leaks += [leak._replace(row=start + leak.row) for leak in found]
+        start += n_rows
+    return leaks
 
 
 def duplicates(table: pl.LazyFrame, rows: pl.DataFrame, read: Read, params: Params, means: Means) -> pl.DataFrame:

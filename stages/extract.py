@@ -3,16 +3,17 @@
 Reads data/pull/<source>/ as the source's format says; data/catalog/stack_exchange.csv has the quota groups of sites.
 Writes data/extract/<source>.parquet (CANDIDATE) and data/extract/<source>.prompts.parquet (PROMPT), by id, either may
 be empty, and data/extract/<source>.left_out.parquet (LEFT_OUT: what is no row, by reason). Prints all that in one line,
-and how many rows have an unknown licence or author.
+and how many rows have an unknown licence, author, date or address.
 
 LIMA s2.1 and s2.2 name the sources; how each is read, and what is *our reading*, stands in stages/sources/<format>.py.
 No threshold of quality is applied here: only what cannot be an example is left out.
 
-Rows go to disk as they come, so memory does not grow with the dump, but for the titles of wikiHow, some 300 bytes an
-article. Each site of Stack Exchange, and each file of wikiHow, Reddit and Super-NI, is kept under .cache/extract/ until
-the source is extracted from other files: a killed run goes on at the last finished one. Reddit's files are joined anew
-from what is kept of each; authored files are few and small, and nothing is kept of them. Sites are read in as many
-processes as there are cores. Neither cores nor memory nor what was kept show in what is written.
+Rows go to disk as they come, so memory hardly grows with the dump: by wikiHow's titles, some 300 bytes an article, and
+by 400 rows for each part of `memory_mb`, where the rows do not come in the order of their ids. Each site of Stack
+Exchange, and each file of wikiHow, Reddit and Super-NI, is kept under .cache/extract/ until the source is extracted
+from other files: a killed run goes on at the last finished one. Reddit's files are joined anew from what is kept of
+each; authored files are few and small, and nothing is kept of them. Sites are read in as many processes as there are
+cores. Neither cores nor memory nor what was kept show in what is written.
 """
 
 import csv
@@ -120,14 +121,15 @@ def write(source: str, parts: Parts, *, where: str) -> None:
 
 
 def unknown_provenance(paths: Iterable[Path]) -> str:
-    """Say of how many rows the licence or author is null, that is, unknown.
+    """Say of how many rows licence, author, date or address is null, that is, unknown.
 
     Returns:
         A clause to put behind a sentence, empty where all are known.
     """
-    columns = [pl.scan_parquet(path).select("license", "author").null_count() for path in paths]
-    n_license, n_author = pl.concat(columns).sum().collect().row(0)
-    counts = [f"{n:,} rows of unknown {what}" for n, what in ((n_license, "licence"), (n_author, "author")) if n]
+    names = {"license": "licence", "author": "author", "created": "date", "url": "address"}
+    columns = [pl.scan_parquet(path).select(names.keys()).null_count() for path in paths]
+    n_unknown = pl.concat(columns).sum().collect().row(0)
+    counts = [f"{n:,} rows of unknown {what}" for n, what in zip(n_unknown, names.values(), strict=True) if n]
     return f"; {', '.join(counts)}" if counts else ""
 
 

@@ -2,20 +2,36 @@
 
 Prints a table from the formulas of stages/core/training_cost.py, for the paper's two models on several machines, with
 LIMA's training set (1,000 examples, 750,000 tokens), 15 epochs and six candidates; and for the model in models/base, if
-there is one; all weights, and with LoRA. Figures are estimates, the time follows from the MFU that you give.
+there is one; all weights, and with LoRA. Figures are estimates, by the formulas of the trial before a training
+(stages/runtime/preflight.py). The time follows from the MFU that you give: take the one that a run's progress bar and
+run.json show, in which recomputation does not count. A card's memory is what CUDA reports; of it 92 % are planned for.
 """
 
 import argparse
 from pathlib import Path
 from typing import NamedTuple
 
-from stages.core.training_cost import CARDS, GIB, OVERHEAD_BYTES, Setting, Shape, choose, disk, flops, memory
+from stages.core.schedule import steps_per_epoch
+from stages.core.training_cost import (
+    CARDS,
+    GIB,
+    MFU,
+    OVERHEAD_BYTES,
+    Run,
+    Setting,
+    Shape,
+    choose,
+    disk,
+    memory,
+    seconds,
+)  # fmt: skip
 from stages.runtime.main import run_command
 from stages.runtime.shapes import read_shape
 
 # LIMA's Table 1: examples, and the mean tokens of a prompt with its response, at most 2,048.
 LIMA_LENGTHS = [*[640] * 200, *[649] * 200, *[1823] * 200, *[308] * 150, *[328] * 50, *[374] * 200]
 N_EPOCHS, N_CANDIDATES = 15, 6
+BATCH, BATCH_65B = 64, 32  # examples a step
 LLAMA = {
     "LLaMA 7B": Shape(32, 4096, 11008, 32, 32, 128, 32000, tied=False),
     "LLaMA 65B": Shape(80, 8192, 22016, 64, 64, 128, 32000, tied=False),
@@ -40,17 +56,23 @@ MACHINES = [
 ]
 
 
-def row(name: str, shape: Shape, machine: Machine, setting: Setting, *, mfu: float, price: float) -> str:
+def lima(shape: Shape, setting: Setting, *, batch: int) -> Run:
+    """The paper's run of a model, with `batch` examples a step."""
+    n_steps = N_EPOCHS * steps_per_epoch(len(LIMA_LENGTHS), global_batch_size=batch)
+    return Run(shape, setting, LIMA_LENGTHS * N_EPOCHS, n_steps, N_CANDIDATES)
+
+
+def row(name: str, run: Run, machine: Machine, *, mfu: float, price: float) -> str:
     """One line of the table.
 
     Args:
         name: of the model.
-        shape: its sizes.
+        run: of it.
         machine: what trains it.
-        setting: the recipe.
-        mfu: share of the cards' peak that is reached, in (0, 1], recomputation counted.
+        mfu: share of the cards' peak that is reached, in (0, 1], recomputation not counted.
         price: US dollars for an hour of one card.
     """
+    shape, setting = run.shape, run.setting
     card, n = CARDS[machine.card], machine.n_hosts * machine.n_on_host
     where = f"{machine.n_hosts} x {machine.n_on_host} x {machine.card}"
     strategy = choose(
@@ -65,13 +87,12 @@ def row(name: str, shape: Shape, machine: Machine, setting: Setting, *, mfu: flo
         return f"| {name} | {where} | does not fit | | | | | |"
     needed = memory(shape, setting, strategy, n_processes=n, n_on_host=machine.n_on_host)
     written = disk(shape, setting, n_candidates=N_CANDIDATES)
-    passes = 3 if setting.rank is None else 2  # as long as the forward pass, which checkpointing makes twice
-    again = 1 + 1 / passes if setting.gradient_checkpointing else 1
-    seconds = N_EPOCHS * flops(shape, LIMA_LENGTHS, rank=setting.rank) * again / (n * card.peak_flops * mfu)
+    shared = {"n_processes": n, "n_on_host": machine.n_on_host}
+    took_s = seconds(run, strategy, peak=card.peak_flops, mfu=mfu, **shared)
     return (
         f"| {name} | {where} | {strategy} | {(needed.device + OVERHEAD_BYTES) / GIB:.0f} of "
         f"{card.memory_bytes / GIB:.0f} | {needed.host / GIB:.0f} | {written.candidates / 1e9:.0f} + "
-        f"{written.state / 1e9:.0f} | {seconds / 60:.0f} | {seconds / 3600 * n * price:.0f} |"
+        f"{written.state / 1e9:.0f} | {took_s / 60:.0f} | {took_s / 3600 * n * price:.0f} |"
     )
 
 
@@ -91,13 +112,14 @@ def main(mfu: float, price: float, tokens: int, rank: int) -> None:
     setting = Setting(is_bf16=True, micro_batch_tokens=tokens, gradient_checkpointing=True)
     for name, shape in shapes.items():
         for method, chosen in (("", setting), (", LoRA", setting._replace(rank=rank))):
+            run = lima(shape, chosen, batch=BATCH_65B if name == "LLaMA 65B" else BATCH)
             for machine in MACHINES:
-                print(row(name + method, shape, machine, chosen, mfu=mfu, price=price))
+                print(row(name + method, run, machine, mfu=mfu, price=price))
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--mfu", type=float, default=0.4, help="share of the peak that is reached (0.4)")
+    parser.add_argument("--mfu", type=float, default=MFU, help=f"share of the peak that is reached ({MFU})")
     parser.add_argument("--price", type=float, default=3.0, help="dollars for an hour of one card (3)")
     parser.add_argument("--tokens", type=int, default=4096, help="of a forward pass (4096)")
     parser.add_argument("--rank", type=int, default=32, help="of LoRA (32)")

@@ -6,8 +6,9 @@ folders they had; and those pins.
 
 An origin is
     miniature           the invented world of stages/core/world.py, told in the source's real file format
-    a folder            copied, never linked: DVC protects and shares what lies in data/, and a link would do that to
-                        the origin too. DVC does not watch it: after a change there, `dvc repro --force pull@<source>`
+    a folder            of this machine, absolute or relative to the project. It is copied, never linked: DVC protects
+                        and shares what lies in data/, and a link would do that to the origin too. DVC does not watch
+                        it: after a change there, `dvc repro --force pull@<source>`
     https:// or s3://   the address under which the files of the catalog lie, upstream or on a mirror. They are
                         downloaded once, to .cache/downloads/, several at a time, and gone on with after a break or a
                         kill. Keys come from the AWS chain or ~/.netrc, never from params.yaml
@@ -38,10 +39,9 @@ from stages.core.origins import is_address
 from stages.core.section import Section
 from stages.core.world import make_world
 from stages.errors import InputError, ParamsError
-from stages.runtime import files
 from stages.runtime.addresses import Asked, bring
 from stages.runtime.downloads import Downloads
-from stages.runtime.files import first_line, write_text
+from stages.runtime.files import first_line, named_folder, shared_cache, write_text
 from stages.runtime.kept_files import KeptFiles
 from stages.runtime.main import run_stage
 from stages.runtime.params import load_params
@@ -55,7 +55,9 @@ class Params(Section):
     """Section `pull`."""
 
     max_file_bytes: int = Field(ge=1)  # bytes; a larger file in an origin is refused
-    max_total_bytes: int = Field(ge=1)  # bytes; more than that under an address is refused before the first is fetched
+    max_total_bytes: int = Field(
+        ge=1
+    )  # bytes; more under an address is refused: before the first is fetched, if lengths are known
     concurrency: int = Field(ge=1, le=64)  # files downloaded at once
     timeout_s: float = Field(gt=0)  # a connection that stands still for so long is broken off and made anew
     max_attempts: int = Field(ge=1, le=100)  # in a row that bring nothing new of a file
@@ -142,7 +144,7 @@ def raw_files(
 
 def _copy(source: str, upstream: Source, params: Params, target: Path) -> None:
     try:
-        origin = Path(upstream.origin).expanduser()
+        origin = named_folder(upstream.origin)
         names = raw_files(origin, upstream.format, params, upstream.only, source=source)
     except (OSError, RuntimeError) as error:
         raise InputError(
@@ -181,7 +183,7 @@ def _download(source: str, upstream: Source, params: Params, target: Path) -> No
     pins_path = PINS / f"{source}.csv"
     pins = read_pins(pins_path.read_text(encoding="utf-8"), where=str(pins_path)) if pins_path.is_file() else {}
     downloads = Downloads(
-        KeptFiles(files.CACHE / "downloads"),
+        KeptFiles(shared_cache() / "downloads"),
         concurrency=params.concurrency,
         timeout_s=params.timeout_s,
         max_attempts=params.max_attempts,

@@ -37,7 +37,6 @@ from stages.core.score_tables import (
     GRADES,
     PAIRWISE,
     POSITION,
-    POWER,
     SHARES,
     WIN_RATE,
 )
@@ -190,7 +189,7 @@ def _results(inputs: Inputs, cast: Cast) -> dict[str, Any]:
         "win_rates": list(figures.win_rates(scores["win_rate"], cast)),
         "strengths": list(figures.strengths(scores["bradley_terry"], cast)),
         "position": list(scores["position"].iter_rows(named=True)),
-        "power": POWER,
+        "power": figures.power(confidence=cast.confidence),
         "agreement": list(figures.agreement(scores["agreement_groups"], scores["agreement"])),
         "grades": list(figures.grades(scores["grades"], scores["shares"], cast)),
     }

@@ -4,7 +4,8 @@ Reads the arm's pool (`arms.<arm>.sample.pool`, EXAMPLE).
 Writes data/sample/<arm>.parquet and data/sample/<arm>.heldout.parquet (EXAMPLE, sorted by id), data/sample/<arm>.jsonl
 (LIMA's release format: `conversations`, a list of strings, and `source`), data/sample/<arm>.attribution.md (who wrote
 each row, under which licence), metrics/sample/<arm>.json (what was asked and drawn, lengths in characters, domains,
-coverage and spread, the same of random draws). Lengths in tokens need a tokenizer: metrics/render/<arm>.json has them.
+coverage and spread, the same of random draws of the whole pool). Lengths in tokens need a tokenizer:
+metrics/render/<arm>.json has them.
 
 How `lima` draws, LIMA s2.1 and s2.2, and what happens where rows run out: `stages.core.strata`. The other strategies,
 each with its source: `stages.core.strategies`. A quota is drawn from the rows of its group, `all` from the whole pool.
@@ -100,7 +101,7 @@ def run(pool: pl.DataFrame, params: Params, arm: ArmParams, *, encode: Encode = 
         "n_heldout": len(heldout),
         "n_pool": len(pool),
         "quotas": _told(drawn),
-        **_measured(pool, train, params, encode),
+        **_measured(pool, train, params, arm, encode),
     }
     return Result(train, heldout, metrics)
 
@@ -121,8 +122,10 @@ def _told(drawn: Drawn) -> dict[str, dict[str, int]]:
     return {name: {**quota._asdict(), "n_redistributed": quota.n_redistributed} for name, quota in drawn.quotas.items()}
 
 
-def _measured(pool: pl.DataFrame, train: pl.DataFrame, params: Params, encode: Encode) -> dict[str, Any]:
-    """Measure the draw and random ones; only the rows that this needs become vectors."""
+def _measured(
+    pool: pl.DataFrame, train: pl.DataFrame, params: Params, arm: ArmParams, encode: Encode
+) -> dict[str, Any]:
+    """Measure the draw and random ones of its whole pool; only the rows that this needs become vectors."""
     rng = stream(seed=params.seed, purpose="measures")
     measured = np.sort(rng.choice(len(pool), min(len(pool), params.measures.n_rows), replace=False))
     draws = [np.flatnonzero(pool["id"].is_in(train["id"].implode()).to_numpy())]
@@ -137,19 +140,41 @@ def _measured(pool: pl.DataFrame, train: pl.DataFrame, params: Params, encode: E
         chars=response_chars(rows),
         n_rows=params.measures.n_rows,
     )
-    return {"measures": found, **({"random_draws": {"n": len(random), **spans(random)}} if random else {})}
+    if not random:
+        return {"measures": found}
+    texts = _lengths(rows)
+    by_source = [_describe_each(texts[np.searchsorted(needed, draw)], "source") for draw in draws[1:]]
+    drawn_from = {"pool": arm.pool, "quotas": {ALL: len(train)}}  # whatever the arm's own quotas
+    return {
+        "measures": found,
+        "random_draws": {"n": len(random), **drawn_from, **spans(random), "sources": _source_spans(by_source)},
+    }
+
+
+def _source_spans(draws: list[dict[str, Any]]) -> dict[str, Any]:
+    """Table 1 of several draws: counts over all of them, the rest over those that have a row of the source."""
+    spanned = {}
+    for source in sorted({name for draw in draws for name in draw}):
+        found = spans([draw[source] for draw in draws if source in draw])
+        spanned[source] = {**found, **spans([{"n": draw[source]["n"] if source in draw else 0} for draw in draws])}
+    return spanned
 
 
 def summarise(rows: pl.DataFrame) -> dict[str, Any]:
     """Describe a training set, by group and by source too (the paper's Table 1, in characters)."""
+    texts = _lengths(rows)
+    return {**_describe(texts), **{f"{key}s": _describe_each(texts, key) for key in ("group", "source")}}
+
+
+def _lengths(rows: pl.DataFrame) -> pl.DataFrame:
+    """Where each row is from, and the characters of its prompts and of its responses."""
     user = pl.element().filter(pl.element().struct.field("role") == "user").struct.field("content").str.len_chars()
     chars = pl.element().struct.field("content").str.len_chars()
-    texts = rows.select(
+    return rows.select(
         "source", "group", "domain",
         prompt=pl.col("messages").list.eval(user).list.sum(),
         both=pl.col("messages").list.eval(chars).list.sum(),
     ).with_columns(response=pl.col("both") - pl.col("prompt"))  # fmt: skip
-    return {**_describe(texts), **{f"{key}s": _describe_each(texts, key) for key in ("group", "source")}}
 
 
 def _describe_each(texts: pl.DataFrame, key: str) -> dict[str, Any]:

@@ -65,11 +65,10 @@ class Params(Section):
     max_unscored_share: Annotated[float, Field(ge=0, le=1)]
 
 
-class Judged(Section):
-    """Section `judge`."""
+class Judged(Section, extra="ignore"):
+    """What the score reads of section `judge`."""
 
     arm: str
-    annotators: list[str]
 
 
 class Panel(Section, extra="ignore"):

@@ -1,8 +1,10 @@
 """sft: fine-tune on one arm's training set, all weights or LoRA's, and keep the candidate epochs.
 
 Reads models/base and data/render/<arm>.parquet (RENDERED).
-Writes models/sft/<arm>/epoch_NN/ (complete model folders, weights only) and data/sft/<arm>/loss.csv. What a run that
-was killed goes on from is kept under .cache/sft/<arm>/ until the outs are whole (stages/runtime/training_state.py).
+Writes models/sft/<arm>/epoch_NN/ (complete model folders, weights only), data/sft/<arm>/loss.csv, and
+metrics/sft/<arm>/run.json: versions, hardware and times, which no stage reads. What a run that was killed goes on from
+is kept under .cache/sft/<arm>/ until the outs are whole (stages/runtime/training_state.py). Before the first step the
+heaviest batch and a candidate are tried (stages/runtime/preflight.py), and both shown beside what was expected.
 
 LIMA s3: standard supervised loss on all weights, 15 epochs, AdamW (0.9, 0.95), weight decay 0.1, lr linear from 1e-5 to
 1e-6 without warm-up, residual dropout rising over the layers, a new EOT token. *Our reading*: the loss of a step is the
@@ -29,21 +31,37 @@ from stages.core.chat import ChatFormat
 from stages.core.schedule import Step, schedule, steps_per_epoch
 from stages.core.section import Section
 from stages.core.topology import PROCESSES, STRATEGY, Rank, hosts_of, rank_of
-from stages.core.training_cost import STRATEGIES, Setting, Shape, choose, disk
+from stages.core.training_cost import (
+    FILL,
+    SHARDED,
+    STRATEGIES,
+    Disk,
+    Run,
+    Setting,
+    Shape,
+    choose,
+    disk,
+    gb,
+    gib,
+    memory,
+)
 from stages.errors import InputError, ParamsError
-from stages.runtime.files import CACHE, read_json, read_table, write_csv
+from stages.runtime.files import CACHE, read_json, read_table, write_csv, write_json
 from stages.runtime.launch import end_with_parent, itself, launch
 from stages.runtime.main import run_stage
-from stages.runtime.model import check_model_folder, load_model, save_model
+from stages.runtime.model import check_model_folder, save_model
 from stages.runtime.params import load_params
 from stages.runtime.progress import bar
 from stages.runtime.shapes import read_shape
 from stages.runtime.tokenizer import ChatTokenizer, load_tokenizer
-from stages.runtime.training_state import TrainingState, key_of, linked, read_records, step_of
+from stages.runtime.training_state import EVERY_S, TrainingState, key_of, linked, read_records, step_of
 from stages.schema import RENDERED
 
 if TYPE_CHECKING:
+    import torch
+
     from stages.core.packed_loss import SupervisedLoss
+    from stages.runtime.run_record import Times
     from stages.runtime.training import Recipe, Work
 
 STATE = "LIMA_STATE"  # environment of the processes that the stage starts: the folder of the training state
@@ -207,20 +225,25 @@ def train(
     Raises:
         InputError: the loss is no number, or worse than any guess.
     """
-    for step in schedule(
-        len(examples.ids),
-        epochs=arm.epochs,
-        global_batch_size=params.global_batch_size,
-        lr=params.lr,
-        lr_end=params.lr_end,
-        seed=params.seed,
-    ):
+    for step in steps_of(examples, params, arm):
         if step.step <= n_done:
             continue
         work = work_of(step, examples, params, engine)
         check = partial(check_step, step=step, examples=examples, vocab_size=engine.vocab_size)
         done = engine.take(work, check)
         yield step, Record(step.step, step.epoch, done.loss, step.lr, work.n_tokens, done.grad_norm)
+
+
+def steps_of(examples: Examples, params: Params, arm: ArmParams) -> Iterator[Step]:
+    """Every step of the run."""
+    return schedule(
+        len(examples.ids),
+        epochs=arm.epochs,
+        global_batch_size=params.global_batch_size,
+        lr=params.lr,
+        lr_end=params.lr_end,
+        seed=params.seed,
+    )
 
 
 def work_of(step: Step, examples: Examples, params: Params, engine: Any) -> "Work":  # noqa: ANN401
@@ -266,14 +289,14 @@ def check_step(loss: float, grad_norm: float, *, step: Step, examples: Examples,
 
 
 def to_train(base: Path, tokenizer: ChatTokenizer, params: Params, engine: Any) -> Any:  # noqa: ANN401
-    """Load the base with an EOT, for an engine; with LoRA frozen, in the precision that the run computes in."""
+    """Load the base as an engine does, with an EOT; with LoRA frozen, in the precision that the run computes in."""
     import torch
 
     from stages.core.low_rank import add_low_rank
 
     is_lora = params.method == "lora"
     dtype = torch.bfloat16 if is_lora and engine.recipe.is_bf16 else engine.dtype
-    model = load_model(base, dtype=str(dtype).removeprefix("torch."))
+    model = engine.read(base, dtype)
     add_eot(model, tokenizer)
     if is_lora:
         assert tokenizer.eot_id is not None, "the tokenizer carries the chat format"
@@ -310,18 +333,19 @@ def make_ready(model: Any, params: Params) -> "SupervisedLoss":  # noqa: ANN401
     return SupervisedLoss(model, streams)
 
 
-def save_epoch(engine: Any, tokenizer: ChatTokenizer, folder: Path) -> None:  # noqa: ANN401
+def save_epoch(engine: Any, tokenizer: ChatTokenizer, folder: Path) -> "dict[str, torch.Tensor] | None":  # noqa: ANN401
     """Write a complete model folder; it appears under its name only when it is whole, in place of one before.
 
-    Weights are saved in the precision that the run computes in. Called by every process; the first writes.
+    Weights are saved in the precision that the run computes in. Called by every process; the first writes, and gives
+    what it wrote.
     """
     import torch
 
     from stages.core.low_rank import merged
 
-    weights = engine.weights()
+    weights: dict[str, torch.Tensor] | None = engine.weights()
     if weights is None:
-        return
+        return None
     weights = merged(engine.model, weights)
     if engine.recipe.is_bf16:
         weights = {name: weight.to(torch.bfloat16) for name, weight in weights.items()}
@@ -332,6 +356,7 @@ def save_epoch(engine: Any, tokenizer: ChatTokenizer, folder: Path) -> None:  # 
     check_model_folder(partial)
     shutil.rmtree(folder, ignore_errors=True)
     partial.replace(folder)
+    return weights
 
 
 def main(arm: str) -> None:
@@ -341,7 +366,8 @@ def main(arm: str) -> None:
     arm_params = load_params(f"arms.{arm}.sft", ArmParams)
     eot = load_params("render", ChatFormat).eot
     rendered = read_table(Path(f"data/render/{arm}.parquet"), RENDERED)
-    check_lengths(int(rendered["n_tokens"].max() or 0), params, arm=arm)  # type: ignore[arg-type]
+    longest = int(rendered["n_tokens"].max() or 0)  # type: ignore[arg-type]
+    check_lengths(longest, params, arm=arm)
     rank = rank_of(os.environ)
     if STATE in os.environ and rank:  # this stage has started the process
         strategy, state = os.environ[STRATEGY], Path(os.environ[STATE])
@@ -350,9 +376,12 @@ def main(arm: str) -> None:
         hosts = hosts_of(os.environ)
         n_on_host = rank.n_on_host if rank else processes()
         n_all = rank.world_size if rank else hosts.n * n_on_host
-        strategy = strategy_of(params, arm_params, n_all=n_all, n_on_host=n_on_host)
+        shape = read_shape(Path("models/base"))
+        strategy = strategy_of(shape, params, n_all=n_all, n_on_host=n_on_host, longest=longest)
         state = CACHE / "sft" / arm / inputs_key(arm, params, arm_params, eot, strategy, n_all)
-        if rank is None and (n_all > 1 or strategy.startswith("zero")):  # ZeRO wants a process group, of one too
+        n_candidates = len(arm_params.candidate_epochs)
+        check_disk(disk(shape, setting_of(params), n_candidates=n_candidates), TrainingState(state))
+        if rank is None and (n_all > 1 or strategy.startswith(SHARDED)):  # which want a process group, of one too
             extra = {STRATEGY: strategy, STATE: str(state.absolute())}
             launch(itself("stages.sft", arm), hosts, n_on_host, extra=extra)
             return
@@ -378,8 +407,8 @@ def processes() -> int:
     return n_processes
 
 
-def strategy_of(params: Params, arm_params: ArmParams, *, n_all: int, n_on_host: int) -> str:
-    """The strategy that is asked for, or the first that fits the GPUs; on CPU the plain one.
+def strategy_of(shape: Shape, params: Params, *, n_all: int, n_on_host: int, longest: int) -> str:
+    """The strategy that is asked for, or the first that fits the memory there is.
 
     Raises:
         ParamsError: the environment asks for what there is not.
@@ -387,43 +416,64 @@ def strategy_of(params: Params, arm_params: ArmParams, *, n_all: int, n_on_host:
     """
     import torch
 
-    strategy = os.environ.get(STRATEGY, "")
-    if strategy and strategy not in STRATEGIES:
-        raise ParamsError(f"{STRATEGY}: must be one of {', '.join(STRATEGIES)}, got {strategy!r}; correct or unset it")
-    if not torch.cuda.is_available():
-        return strategy or ("single" if n_all == 1 else "ddp")
-    shape = read_shape(Path("models/base"))
-    check_disk(shape, params, arm_params)
-    memory_bytes = torch.cuda.get_device_properties(0).total_memory
-    host_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    found = strategy or choose(
-        shape, setting_of(params), n_processes=n_all, n_on_host=n_on_host, device_bytes=memory_bytes,
-        host_bytes=host_bytes,
-    )  # fmt: skip
-    if found is None:
-        raise InputError(
-            f"models/base: {shape.n_weights / 1e9:.1f} B weights do not fit {n_all} x {memory_bytes / 2**30:.0f} GiB, "
-            "not even with ZeRO-3 and the optimizer in host memory; take more GPUs, a smaller base, sft.method lora, "
-            "or lower sft.micro_batch_tokens"
-        )
+    from stages.runtime.machine import device_bytes, host_bytes
+
+    asked = os.environ.get(STRATEGY, "")
+    if asked and asked not in STRATEGIES:
+        raise ParamsError(f"{STRATEGY}: must be one of {', '.join(STRATEGIES)}, got {asked!r}; correct or unset it")
+    setting, room, host = setting_of(params), device_bytes(n_on_host), host_bytes()
+    needs = f"models/base: {shape.n_weights / 1e9:.3g} B weights and {params.micro_batch_tokens} tokens a forward pass"
+    if torch.cuda.is_available():
+        found = asked or choose(
+            shape, setting, n_processes=n_all, n_on_host=n_on_host, device_bytes=room, host_bytes=host
+        )  # fmt: skip
+        if found is None:
+            raise InputError(
+                f"{needs} do not fit {n_all} x {gib(room)}, nor with the optimizer in {gib(host)} of host memory; "
+                f"{way_out('zero3-offload', params, longest)}"
+            )
+    else:
+        found = asked or ("single" if n_all == 1 else "ddp")
+        needed = memory(shape, setting, found, n_processes=n_all, n_on_host=n_on_host).device
+        if needed > FILL * room:
+            raise InputError(
+                f"{needs} need {gib(needed)} and a process has {gib(room)}; {way_out(None, params, longest)}"
+            )
     if found == "zero3-offload" and params.optimizer == "sgd":
         raise ParamsError("params.yaml: sft.optimizer: zero3-offload, which the model needs, has adamw alone, got sgd")
     return found
 
 
-def check_disk(shape: Shape, params: Params, arm_params: ArmParams) -> None:
-    """Refuse a run whose candidates and states have no room, before the model is loaded.
+def way_out(strategy: str | None, params: Params, longest: int) -> str:
+    """What a user can do where memory does not suffice."""
+    from stages.core.preflight import remedies
+
+    return remedies(
+        strategy,
+        checkpoints=params.gradient_checkpointing,
+        micro_batch_tokens=params.micro_batch_tokens,
+        longest=longest,
+        is_lora=params.method == "lora",
+    )
+
+
+def check_disk(written: Disk, state: TrainingState) -> None:
+    """Refuse a run whose candidates and states have no room.
+
+    Args:
+        written: bytes of all candidates and of two states.
+        state: where they go; what an interrupted run has written there has its room already.
 
     Raises:
         InputError: saying what is needed and what is there.
     """
-    written = disk(shape, setting_of(params), n_candidates=len(arm_params.candidate_epochs))
     CACHE.mkdir(parents=True, exist_ok=True)
-    free = shutil.disk_usage(CACHE).free
-    if sum(written) > free:
+    free = shutil.disk_usage(CACHE).free + state.n_bytes()
+    states = written.state if state.keeps else 0
+    if written.candidates + states > free:
         raise InputError(
-            f"{CACHE}: {written.candidates / 1e9:.0f} GB of candidate epochs and {written.state / 1e9:.0f} GB of "
-            f"training state have no room in {free / 1e9:.0f} GB; free space, or name fewer candidate_epochs"
+            f"{CACHE}: {gb(written.candidates)} of candidate epochs and {gb(states)} of training state have no room in "
+            f"{gb(free)}; free space, name fewer candidate_epochs, or set {EVERY_S}=inf to keep no training state"
         )
 
 
@@ -480,16 +530,21 @@ def train_arm(
     state: TrainingState,
 ) -> None:
     """Train with an engine, and write the outs."""
-    base = Path("models/base")
-    tokenizer = load_tokenizer(base).with_eot(eot)
-    engine.prepare(make_ready(to_train(base, tokenizer, params, engine), params))
-    if engine.is_main:
-        state.begin()
-    engine.wait()
-    try:
-        records = run(engine, tokenizer, read_examples(rendered), params, arm_params, state, arm=arm)
-    finally:
-        engine.close()
+    from stages.runtime.preflight import told_of_no_room
+    from stages.runtime.run_record import Times, record
+
+    times, examples = Times(), read_examples(rendered)
+    with told_of_no_room(lambda: no_room(engine, params, max(examples.lengths))):
+        base = Path("models/base")
+        tokenizer = load_tokenizer(base).with_eot(eot)
+        engine.prepare(make_ready(to_train(base, tokenizer, params, engine), params))
+        if engine.is_main:
+            state.begin()
+        engine.wait()
+        try:
+            records = run(engine, tokenizer, examples, params, arm_params, state, times, arm=arm)
+        finally:
+            engine.close()
     if not engine.is_main:
         return
     out = Path(f"models/sft/{arm}")
@@ -498,6 +553,7 @@ def train_arm(
         linked(state.epoch(epoch), out / state.epoch(epoch).name)
     lr = pl.Series("lr", [f"{record.lr:.6g}" for record in records])  # of 1e-6 six decimals would leave one digit
     write_csv(Path(f"data/sft/{arm}/loss.csv"), pl.DataFrame(records).drop("grad_norm").with_columns(lr))
+    write_json(Path(f"metrics/sft/{arm}/run.json"), record(engine, run_of(examples, params, arm_params), times))
     state.end()
 
 
@@ -508,10 +564,22 @@ def run(
     params: Params,
     arm_params: ArmParams,
     state: TrainingState,
+    times: "Times",
     *,
     arm: str,
 ) -> list[Record]:
-    """Train to the end from where an interrupted run stopped, keeping the candidate epochs in the state's folder."""
+    """Train to the end from where an interrupted run stopped, keeping the candidate epochs in the state's folder.
+
+    Args:
+        engine: what carries out the steps; holds the model.
+        tokenizer: goes into the candidates' folders.
+        examples: the training set.
+        params: section `sft`.
+        arm_params: section `arms.<arm>.sft`.
+        state: the folder.
+        times: told what the time goes to.
+        arm: named in what is shown.
+    """
     from stages.runtime.speed import Speed
 
     n_each = steps_per_epoch(len(examples.ids), global_batch_size=params.global_batch_size)
@@ -527,9 +595,13 @@ def run(
         records = [Record(*row) for row in read_records(newest)]
         if engine.is_main:
             print(f"sft {arm}: goes on after step {len(records)}", file=sys.stderr)
+            times.go_on(state.folder)
+    else:
+        with times.of("preflight"):
+            preflight(engine, tokenizer, examples, params, arm_params, state, arm=arm)
     n_kept = len(records)
     speed = Speed(Path("models/base"), n_processes=engine.n_workers, rank=setting_of(params).rank)
-    with bar(desc=f"sft {arm}", total=arm_params.epochs * n_each, unit="step") as shown:
+    with times.of("train"), bar(desc=f"sft {arm}", total=arm_params.epochs * n_each, unit="step") as shown:
         shown.update(len(records))
         try:
             for step, record in train(engine, examples, params, arm_params, n_done=len(records)):
@@ -538,15 +610,74 @@ def run(
                 shown.set_postfix(epoch=step.epoch, loss=f"{record.loss:.3f}", lr=f"{record.lr:.1e}", **pace)
                 shown.update()
                 if step.ends_epoch and step.epoch in arm_params.candidate_epochs:
-                    save_epoch(engine, tokenizer, state.epoch(step.epoch))
+                    with times.of("save"):
+                        save_epoch(engine, tokenizer, state.epoch(step.epoch))
                 if engine.agree(state.due()):
-                    state.keep(step.step, engine, records)
+                    with times.of("save"):
+                        state.keep(step.step, engine, records)
                     n_kept = len(records)
+                    if engine.is_main:
+                        times.keep(state.folder)
         except InputError:
             if len(records) > n_kept:  # a step that was refused changed no weight
                 state.keep(len(records), engine, records)
             raise
     return records
+
+
+def preflight(
+    engine: Any,  # noqa: ANN401
+    tokenizer: ChatTokenizer,
+    examples: Examples,
+    params: Params,
+    arm_params: ArmParams,
+    state: TrainingState,
+    *,
+    arm: str,
+) -> None:
+    """Try the heaviest step and a candidate, and show what they took beside what was expected; in every process.
+
+    Raises:
+        InputError: what was saved is not what is loaded, or the candidates have no room on the disk.
+    """
+    from stages.core.preflight import heaviest, table
+    from stages.runtime.machine import device_bytes
+    from stages.runtime.preflight import expected, found, rehearse
+
+    steps, n_workers = steps_of(examples, params, arm_params), engine.n_workers
+    step = heaviest(steps, examples.lengths, max_tokens=params.micro_batch_tokens, n_workers=n_workers)
+    work = work_of(step, examples, params, engine)
+    trial = rehearse(engine, work, partial(save_epoch, engine, tokenizer), state.folder / ".preflight")
+    if not engine.is_main:
+        return
+    run = run_of(examples, params, arm_params)
+    tried = [examples.lengths[i] for i in step.examples]
+    measured = found(engine, run, trial, tried, keeps_states=state.keeps)
+    room = device_bytes(engine.rank.n_on_host)
+    print(table(expected(engine, run), measured, arm=arm, memory_bytes=room, run=run), file=sys.stderr)
+    written = disk(run.shape, run.setting, n_candidates=run.n_candidates)
+    check_disk(written._replace(candidates=run.n_candidates * trial.candidate_bytes), state)
+
+
+def run_of(examples: Examples, params: Params, arm_params: ArmParams) -> Run:
+    """What decides the cost of a run."""
+    lengths = [examples.lengths[i] for step in steps_of(examples, params, arm_params) for i in step.examples]
+    n_steps = arm_params.epochs * steps_per_epoch(len(examples.ids), global_batch_size=params.global_batch_size)
+    shape = read_shape(Path("models/base"))
+    return Run(shape, setting_of(params), lengths, n_steps, len(arm_params.candidate_epochs))
+
+
+def no_room(engine: Any, params: Params, longest: int) -> str:  # noqa: ANN401
+    """Say that memory ran out, and what helps."""
+    import torch
+
+    from stages.runtime.machine import device_bytes
+
+    strategy = engine.strategy if torch.cuda.is_available() else None
+    return (
+        f"out of memory with {params.micro_batch_tokens} tokens a forward pass, strategy {engine.strategy} and "
+        f"{gib(device_bytes(engine.rank.n_on_host))} a process; {way_out(strategy, params, longest)}"
+    )
 
 
 def inputs_key(arm: str, params: Params, arm_params: ArmParams, eot: str, strategy: str, n_processes: int) -> str:

@@ -2,7 +2,8 @@
 
 Reads whatever exists of data/extract/, data/quality/, data/dedup/, data/sample/, metrics/render/ and data/prompts/.
 Writes nothing; prints where the row is from, under which licence, what each stage decided about it and why, which
-arms drew it, and which were trained on it. A stage that has not run yet says so.
+arms drew it and why others did not, and which were trained on it. A stage that has not run yet says so. What `extract`
+leaves out is counted by reason and has no trace.
 
     python -m stages.trace stack_exchange:beer.stackexchange.com/1 --text
 
@@ -18,17 +19,32 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import polars as pl
+from pydantic import ConfigDict
 
 from stages.core.arms import Arms
-from stages.core.section import Named
+from stages.core.rows import listed
+from stages.core.section import Named, Section
+from stages.core.strata import ALL, GroupDraw
+from stages.core.undrawn import ArmSample, quota_of, why_undrawn
 from stages.errors import InputError
-from stages.runtime.files import first_line, read_json
+from stages.runtime.files import first_line, read_json, read_table
 from stages.runtime.main import run_command
 from stages.runtime.params import load_params
+from stages.schema import LEFT_OUT
 
 Row = dict[str, Any]
 
+_LOOKED_AT = ("id", "group", "domain", "score", "prompt_score")  # by `lima`, of a row
 _NEIGHBOURS = 200  # ids on each side, in sorted order, that are compared with an unknown one
+
+
+class _Sample(Section):
+    """What is read of section `sample`."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    seed: int
+    groups: dict[str, GroupDraw]
 
 
 class Traces(NamedTuple):
@@ -42,6 +58,7 @@ class Traces(NamedTuple):
     heldout: Mapping[str, Sequence[Row] | None]
     no_room: Mapping[str, bool | None]  # by arm: whether `render` left it out, for want of room for a response
     prompts: Mapping[str, Sequence[Row] | None]  # by split
+    undrawn: Mapping[str, str]  # by arm that has been drawn without it: why
 
 
 def run(traces: Traces, *, with_text: bool) -> list[str]:
@@ -70,7 +87,7 @@ def run(traces: Traces, *, with_text: bool) -> list[str]:
             ),
             *_verdicts("quality", traces.quality, _quality_reason),
             *_verdicts("dedup", traces.dedup, _dedup_reason),
-            _line("sample", _arms(traces)),
+            *(_line("sample", text) for text in _arms(traces)),
             *_rendered(traces),
         ]
     if with_text:
@@ -125,14 +142,15 @@ def _dedup_reason(row: Row) -> str:
     return f"{row['rule']} of {row['partner_id']}{similarity}{span}"
 
 
-def _arms(traces: Traces) -> str:
+def _arms(traces: Traces) -> list[str]:
     drawn = [arm for arm, rows in traces.samples.items() if rows]
     heldout = [arm for arm, rows in traces.heldout.items() if rows]
     missing = [arm for arm, rows in traces.samples.items() if rows is None]
     parts = [f"drawn by {', '.join(drawn)}"] if drawn else []
     parts += [f"held out by {', '.join(heldout)}"] if heldout else []
     parts += [f"has not run for {', '.join(missing)}"] if missing else []
-    return "; ".join(parts) or "drawn by no arm"
+    told = ["; ".join(parts)] if parts else []
+    return [*told, *(f"not drawn by {arm}: {why}" for arm, why in traces.undrawn.items())]
 
 
 def _rendered(traces: Traces) -> list[str]:
@@ -159,15 +177,37 @@ def _read(row_id: str, source: str, arms: Sequence[str]) -> Traces:
         return _find(Path("data") / path, row_id)
 
     pools = ("kept", "unfiltered", "dropped")
+    samples = {arm: find(f"sample/{arm}.parquet") for arm in arms}
+    heldout = {arm: find(f"sample/{arm}.heldout.parquet") for arm in arms}
     return Traces(
         extract=find(f"extract/{source}.parquet"),
         extract_prompts=find(f"extract/{source}.prompts.parquet"),
         quality={name: find(f"quality/{name}.parquet") for name in pools},
         dedup={name: find(f"dedup/{name}.parquet") for name in pools},
-        samples={arm: find(f"sample/{arm}.parquet") for arm in arms},
-        heldout={arm: find(f"sample/{arm}.heldout.parquet") for arm in arms},
+        samples=samples,
+        heldout=heldout,
         no_room={arm: _no_room(Path(f"metrics/render/{arm}.json"), row_id) for arm in arms},
         prompts={split: find(f"prompts/{split}.parquet") for split in ("dev", "test")},
+        undrawn={arm: _why_undrawn(row_id, arm) for arm in arms if samples[arm] == [] and not heldout[arm]},
+    )
+
+
+def _why_undrawn(row_id: str, name: str) -> str:
+    """Say why an arm that has been drawn has not this row."""
+    arm = load_params(f"arms.{name}.sample", ArmSample)
+    path = Path(arm.pool)
+    found = _find(path, row_id)
+    if not found:
+        return f"its pool {path} is not there" if found is None else f"not in its pool, {path}"
+    quota = quota_of(found[0], arm)
+    if quota is None:
+        return f"no quota for group {found[0]['group']}"
+    rows = pl.scan_parquet(path).select(_LOOKED_AT)
+    pool = (rows if quota == ALL else rows.filter(pl.col("group") == quota)).sort("id").collect()
+    drawn = pl.read_parquet(f"data/sample/{name}.parquet", columns=["id", "domain"])
+    sample = load_params("sample", _Sample)
+    return why_undrawn(
+        found[0], pool, drawn.join(pool, on="id", how="semi"), arm, sample.groups.get(quota), seed=sample.seed
     )
 
 
@@ -194,7 +234,10 @@ def _unknown(row_id: str, source: str) -> str:
     ids = sorted(id_ for path in paths if path.is_file() for id_ in pl.read_parquet(path, columns=["id"])["id"])
     at = bisect.bisect(ids, row_id)
     close = difflib.get_close_matches(row_id, ids[max(0, at - _NEIGHBOURS) : at + _NEIGHBOURS], n=3, cutoff=0.5)
-    return f"{row_id}: must be the id of a row, got none of {len(ids):,}; close to it: {', '.join(close) or 'none'}"
+    told = f"{row_id}: must be the id of a row, got none of {len(ids):,}; close to it: {', '.join(close) or 'none'}"
+    path = Path(f"data/extract/{source}.left_out.parquet")
+    left_out = dict(read_table(path, LEFT_OUT).select("reason", "n").iter_rows()) if path.is_file() else {}
+    return f"{told}; what extract left out has no trace but its number: {listed(left_out)}" if left_out else told
 
 
 def _parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:

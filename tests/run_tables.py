@@ -183,11 +183,11 @@ SCORES: dict[str, list[str]] = {
         "length,reference,270,270,0.64,0.6,0.68,0.31,0.2,0.4,0.25,0.1,0.3,0.5,0.7,0.1,0.4",
     ],
     "checkpoints": [
-        "arm,epoch,n,mean_helpfulness,low,high,exact_rate,perplexity,quality,behind,error,selected",
-        "curated,5,50,4.7,4.2,5.2,0.7,6.1,4.7,0.5,0.2,0", "curated,10,50,5.2,4.8,5.6,0.8,7.9,5.2,0.0,0.0,1",
-        "curated,15,50,5.1,4.6,5.5,0.78,9.4,5.1,0.1,0.2,0",
-        "bulk,1,50,3.1,2.6,3.6,0.4,5.2,3.1,0.9,0.2,0", "bulk,2,50,3.9,3.4,4.4,0.55,5.0,3.9,0.1,0.05,0",
-        "bulk,3,50,4.0,3.5,4.5,0.6,5.1,4.0,0.0,0.0,1",
+        "arm,epoch,n,mean_helpfulness,low,high,exact_rate,perplexity,by,quality,behind,error,selected",
+        "curated,5,50,4.7,4.2,5.2,0.7,6.1,grade,4.7,0.5,0.2,0", "curated,10,50,5.2,4.8,5.6,0.8,7.9,grade,5.2,0.0,0.0,1",
+        "curated,15,50,5.1,4.6,5.5,0.78,9.4,grade,5.1,0.1,0.2,0",
+        "bulk,1,50,3.1,2.6,3.6,0.4,5.2,grade,3.1,0.9,0.2,0", "bulk,2,50,3.9,3.4,4.4,0.55,5.0,grade,3.9,0.1,0.05,0",
+        "bulk,3,50,4.0,3.5,4.5,0.6,5.1,grade,4.0,0.0,0.0,1",
     ],
     "grades": [
         "responder,annotator,n,mean_helpfulness,low,high,fail_rate,pass_rate,excellent_rate,n_safety,safe_rate",

@@ -16,6 +16,7 @@ import pytest
 from stages import dedup
 from stages.core.kernels import PLAIN
 from stages.core.known import Findings, blank_findings
+from stages.core.words import I64, U32, U64
 from stages.dedup import Means, Params
 from stages.errors import InputError
 from stages.runtime.files import read_table, write_table
@@ -277,6 +278,22 @@ def test_one_source_more_sketches_only_that_source(folder: Path, capsys: pytest.
     shutil.rmtree(folder / ".cache")
     dedup.main()
     assert outs(folder) == warm
+
+
+def test_rows_of_the_unfiltered_sample_alone_are_not_sketched() -> None:
+    n_signed = 0
+
+    def signatures(shingles: U64, offsets: I64, numbers: tuple[U32, U32]) -> U32:
+        nonlocal n_signed
+        n_signed += len(offsets) - 1
+        return PLAIN.signatures(shingles, offsets, numbers)
+
+    rows = [*noisy(60), row("d:1", TEST_PROMPT)]
+    means = Means(PLAIN._replace(signatures=signatures), blank_findings(0, params().n_permutations), io.BytesIO())
+    found = dedup.run(examples(*rows[:20]).lazy(), examples(*rows[10:]).lazy(), prompts(TEST_PROMPT), params(), means)
+    assert n_signed == found.n_sketched == 20
+    assert "d:1" in found.dropped["id"]
+    assert found.unfiltered.select(pl.len()).collect().item() == found.metrics["unfiltered"]["n_kept"]
 
 
 def test_a_changed_row_is_sketched_again_and_no_other(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -49,6 +50,15 @@ def test_an_experiment_in_a_temporary_workspace_leaves_this_one_alone(workspace:
     assert "Running stage 'report'" in done.stdout
     assert [rev["name"] for rev in shown(workspace)] == ["short"]
     assert workspace.run("git", "status", "--porcelain").stdout == ""
+
+
+def test_a_relative_origin_is_that_of_the_project_in_a_temporary_workspace_too(workspace: Workspace) -> None:
+    shutil.copytree(workspace.root / "data/pull/wikihow", workspace.root / "dumps/wikihow")
+    done = workspace.run(
+        "dvc", "exp", "run", "--temp", "--set-param", "sources.wikihow.origin=dumps/wikihow", "pull@wikihow"
+    )
+    assert "Running stage 'pull@wikihow'" in done.stdout
+    assert len(shown(workspace)) == 1
 
 
 def test_temporary_experiments_pay_for_nothing_that_is_paid_for(workspace: Workspace) -> None:

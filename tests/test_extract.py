@@ -173,10 +173,23 @@ def test_a_reader_that_loses_count_is_a_fault_of_ours(tmp_path):
         written(tmp_path, [candidate()], Tally("rows", 2))
 
 
-def test_rows_of_unknown_licence_or_author_are_told(tmp_path, capsys):
-    rows = [candidate("s:a"), candidate("s:b")._replace(license="CC0"), candidate("s:c")._replace(author="Ann")]
+def test_rows_of_unknown_origin_are_told(tmp_path, capsys):
+    known = candidate()._replace(url="http://a", author="Ann", license="CC0", created="2020-01-01")
+    unknown = [
+        {"license": None, "created": None},
+        {"author": None, "created": None},
+        {"url": None, "created": None},
+        {},
+    ]
+    rows = [known._replace(id=f"s:{i}", **cells) for i, cells in enumerate(unknown)]
     written(tmp_path, rows)
-    assert capsys.readouterr().out.strip().endswith("; 2 rows of unknown licence, 2 rows of unknown author")
+    assert (
+        capsys.readouterr()
+        .out.strip()
+        .endswith(
+            "; 1 rows of unknown licence, 1 rows of unknown author, 3 rows of unknown date, 1 rows of unknown address"
+        )
+    )
 
 
 def test_the_catalogue_has_the_miniature_and_two_groups():

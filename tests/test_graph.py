@@ -4,20 +4,30 @@ from __future__ import annotations
 
 import ast
 import importlib
+import itertools
 import json
 import re
 import subprocess
 import sys
 from copy import deepcopy
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import pytest
 from dvc.repo import Repo
 from dvc.stage import PipelineStage
+from pydantic import BaseModel
+from ruamel.yaml import YAML
 
-from stages import closure
-from stages.core.overlay import at_path, leaves
+from stages import base, closure, sample, sft
+from stages.core.arms import Arm
+from stages.core.draw_measures import Measures
+from stages.core.formats import Miniature, Source
+from stages.core.overlay import at_path, leaves, parts
+from stages.core.section import Named, Section
+from stages.core.strata import GroupDraw
+from stages.core.strategies import Deita
+from stages.runtime.encoder import Vectors
 from tests.workspace import ROOT, Workspace, read_yaml
 
 if TYPE_CHECKING:
@@ -70,7 +80,7 @@ READERS = {
         "select_checkpoint@curated select_checkpoint@bulk judge@base judge@bulk grade@curated grade@bulk score"
     ),
     "judge.arm": "judge@base judge@bulk score report",
-    "judge.annotators": "judge@base judge@bulk score report",
+    "judge.annotators": "judge@base judge@bulk report",
     "grade.*": "grade@curated grade@bulk",
     "score.confidence": "score report",
     "score.*": "score",
@@ -155,6 +165,106 @@ def test_every_leaf_has_a_row_in_the_table() -> None:
 
 def test_every_row_of_the_table_has_a_leaf() -> None:
     assert [row for row in READERS if not leaves_of(row)] == []
+
+
+def bare_leaves(text: str) -> list[str]:
+    """The leaves of params.yaml that no comment describes: on their line or above, or at a map that holds them."""
+    lines = text.splitlines()
+
+    def described(at: int) -> bool:
+        above = itertools.takewhile(lambda line: line.lstrip().startswith("#"), reversed(lines[:at]))
+        return bool(re.search(r"\s#\s", lines[at])) or any(not re.match(r"# -{9,} ", line) for line in above)
+
+    def walk(tree: Any, path: str, known: bool) -> Iterator[str]:
+        for key, value in tree.items():
+            says = known or described(tree.lc.key(key)[0])
+            if isinstance(value, dict) and value:
+                yield from walk(value, f"{path}{key}.", says)
+            elif not says:
+                yield f"{path}{key}"
+
+    return list(walk(YAML().load(text), "", False))
+
+
+def test_a_comment_describes_every_leaf() -> None:
+    text = (ROOT / "params.yaml").read_text()
+    assert bare_leaves(text) == []
+    assert bare_leaves(re.sub(r" *# of the resampling", "", text)) == ["score.seed"]
+
+
+# What a stage takes with a section of which it needs other keys, and does not read.
+TAKEN_ALONG = {
+    "sample": {"Arm.sample", "Arm.sft"}, "sft": {"Arm.sample", "Arm.sft"}, "score": {"Arm.sample", "Arm.sft"},
+    "report": {"Arm.sample", "Arm.sft"},
+    "extract": {"Source.origin", "Source.only"},
+    "generate": {"ChatFormat.eot"},  # the tuned tokenizer carries it
+}  # fmt: skip
+
+
+def models_of(root: type[BaseModel]) -> set[type[BaseModel]]:
+    """A parameter model and all that stand in it, in lists, maps and unions too."""
+    found, todo = set(), [root]
+    while todo:
+        model = todo.pop()
+        if model not in found:
+            found.add(model)
+            hints = [field.annotation for field in model.model_fields.values()]
+            todo += [kind for hint in hints for kind in types_in(hint) if issubclass(kind, BaseModel)]
+    return found
+
+
+def types_in(hint: Any) -> Iterator[type]:
+    if isinstance(hint, type) and not get_args(hint):
+        yield hint
+    for part in get_args(hint):
+        yield from types_in(part)
+
+
+def attributes_read(stage: str) -> set[str]:
+    """Names that the code deps of a stage read as attributes."""
+    deps = [re.sub(r"\$\{[^}]*\}", "*", dep) for dep in definition(stage)["deps"] if dep.endswith(".py")]
+    trees = [ast.parse(path.read_text()) for dep in deps for path in ROOT.glob(dep)]
+    return {
+        node.attr
+        for tree in trees
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load)
+    }
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_no_parameter_is_dead(stage: str) -> None:
+    """Every field of every parameter model of a stage, nested ones too, is read somewhere in its code."""
+    loaded = [
+        value
+        for value in vars(module(stage)).values()
+        if isinstance(value, type) and issubclass(value, Section) and value not in (Section, Named)
+    ]
+    models = {model for root in loaded for model in models_of(root)}
+    read = attributes_read(stage)
+    dead = {f"{model.__name__}.{name}" for model in models for name in model.model_fields if name not in read}
+    assert dead - TAKEN_ALONG.get(stage, set()) == set()
+    assert models
+
+
+# Maps and nested sections, and the model of each; a `*` stands for any key.
+NESTED = {
+    "miniature": Miniature, "sources.*": Source, "base.pretrain": base.Pretrain, "arms.*": Arm,
+    "arms.*.sample": sample.ArmParams, "arms.*.sft": sft.ArmParams, "sample.groups.*": GroupDraw,
+    "sample.vectors": Vectors, "sample.deita": Deita, "sample.measures": Measures,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("pattern", NESTED)
+def test_the_model_of_a_nested_section_has_its_keys(pattern: str) -> None:
+    fields = NESTED[pattern].model_fields
+    needed = {name for name, field in fields.items() if field.is_required()}
+    for name, value in parts(PARAMS, pattern):
+        assert needed <= set(value) <= set(fields), name
+    assert {key for _, value in parts(PARAMS, pattern) for key in value} == set(fields) - LEFT_TO_PROFILES
+
+
+LEFT_TO_PROFILES = {"only"}  # `sources.*.only` narrows a large upstream; the miniature is taken whole
 
 
 def declared(stage: str) -> set[str]:

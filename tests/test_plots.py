@@ -106,7 +106,7 @@ def test_the_plots_name_columns_that_their_tables_have() -> None:
     for name, properties in PLOTS.items():
         assert {properties["x"], properties["y"]} <= columns[name]
         template = (ROOT / f".dvc/plots/{properties['template']}.json").read_text(encoding="utf-8")
-        fields = set(re.findall(r'"field": "([a-z_]+)"', template)) - {"rev", "place", "from", "to"}
+        fields = set(re.findall(r'"field": "([a-z_]+)"', template)) - {"rev", "place", "from", "to", "shown"}
         assert fields <= columns[name]
 
 
@@ -156,22 +156,42 @@ TELL = """<script>
 BLUE, ORANGE, GREY, FIRST, SECOND = "0,103,165", "179,74,0", "189,183,173", "148,93,214", "19,173,199"
 
 
+def pictures(drawn: Workspace) -> dict[str, Any]:
+    """What `dvc plots diff` shows in a browser: of each picture which of the colours it has, and what went wrong."""
+    drawn.run("dvc", "plots", "diff", "HEAD", "--out", "diff")
+    path = drawn.root / "diff/index.html"
+    top, head, rest = path.read_text(encoding="utf-8").partition("<head>")
+    body, end, bottom = rest.rpartition("</body>")
+    path.with_name("probe.html").write_text("".join([top, head, PROBE, body, TELL, end, bottom]), encoding="utf-8")
+    dom = loaded(path.with_name("probe.html").as_uri(), drawn.root / "profile")
+    found = re.search(r"<title>(\{.*?\})</title>", dom)
+    assert found is not None
+    return json.loads(found[1])  # type: ignore[no-any-return]
+
+
 @pytest.mark.slow
 @needs_browser
 def test_diff_is_drawn_without_a_network(drawn: Workspace) -> None:
-    drawn.run("dvc", "plots", "diff", "HEAD", "--out", "diff")
-    path = drawn.root / "diff/index.html"
-    page = path.read_text(encoding="utf-8")
+    told = pictures(drawn)
+    page = (drawn.root / "diff/index.html").read_text(encoding="utf-8")
     assert {row["rev"] for row in specs(page)[3]["data"]["values"]} == {"workspace", "HEAD"}
-    top, head, rest = page.partition("<head>")
-    body, end, bottom = rest.rpartition("</body>")
-    path.write_text("".join([top, head, PROBE, body, TELL, end, bottom]), encoding="utf-8")
-    found = re.search(r"<title>(\{.*?\})</title>", loaded(path.as_uri(), drawn.root / "profile"))
-    assert found is not None
-    told = json.loads(found[1])
     assert told["failed"] == []
     arms, revisions, outcomes = [BLUE, ORANGE], [FIRST, SECOND], [BLUE, ORANGE, GREY]
     assert told["pictures"] == [arms, revisions, revisions, outcomes, revisions, outcomes, revisions, revisions]
+
+
+@pytest.mark.slow
+@needs_browser
+def test_what_the_epoch_was_chosen_by_is_drawn_where_nothing_is_graded(drawn: Workspace) -> None:
+    """Without a perplexity either, so that nothing else is in that picture."""
+    head, *rows = run_tables.SCORES["checkpoints"]
+    cells = [row.split(",") for row in rows]
+    bare = [",".join([*row[:3], "", "", "", row[6], "", "pairs", *row[9:]]) for row in cells]
+    run_tables.write_scores(drawn.root, {"checkpoints": [head, *bare]})
+    drawn.commit("chosen by pairs")
+    told = pictures(drawn)
+    assert told["failed"] == []
+    assert told["pictures"][1] == [FIRST]  # the workspace is HEAD
 
 
 def test_the_loss_table_is_the_reports() -> None:

@@ -9,6 +9,7 @@ from dvc.repo import Repo
 
 from stages import profile
 from stages.core.overlay import leaves
+from stages.core.schedule import steps_per_epoch
 from stages.core.yaml_edit import rewrite
 from stages.errors import ParamsError
 from stages.profile import Profile, check, main, read_profile, run, touched
@@ -159,6 +160,16 @@ def test_the_numbers_of_the_paper(name: str, batch: int, dropout: float) -> None
         assert (decoding["temperature"], decoding["top_p"], decoding["repetition_penalty"]) == (0.7, 0.9, 1.2)
         assert (decoding["max_new_tokens"], decoding["n_samples"]) == (2048, 1)
     assert params["score"]["confidence"] == 0.95
+
+
+def test_the_bulk_arm_takes_the_steps_of_the_curated_arm() -> None:
+    """On the miniature, in all and at each candidate: what bulk is worse at is not for want of training."""
+    steps = {}
+    for name, arm in PARAMS["arms"].items():
+        n, size = sum(arm["sample"]["quotas"].values()), PARAMS["sft"]["global_batch_size"]
+        epochs = [arm["sft"]["epochs"], *arm["sft"]["candidate_epochs"]]
+        steps[name] = [steps_per_epoch(n, global_batch_size=size) * epoch for epoch in epochs]
+    assert steps == {"curated": [420, 140, 280, 420], "bulk": [420, 140, 280, 420]}
 
 
 # --------------------------------------------------------------------------------------------------------- laying over

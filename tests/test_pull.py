@@ -147,7 +147,7 @@ def test_a_world_too_small_for_its_dump_names_the_parameter(project):
 
 def test_an_unknown_source_is_one_sentence(project):
     project("miniature")
-    with pytest.raises(ParamsError, match=r"no 'sources\.other'; sources has mine"):
+    with pytest.raises(ParamsError, match=r"sources\.other: missing, sources has only mine; add it"):
         pull.main("other")
 
 
@@ -204,7 +204,9 @@ def test_the_miniature_is_taken_whole(project):
 def test_what_a_person_must_fetch_is_named_with_its_page_and_size(project, tmp_path):
     make_project(tmp_path)
     project("up")
-    with pytest.raises(InputError, match=r"got nothing; .*: a person fetches wikihowSep\.csv \(1\.2 GB\) at https:"):
+    with pytest.raises(
+        InputError, match=r"got nothing; .*: a person fetches wikihowSep\.csv \(1\.2 GB, a button on the page; .*\) at "
+    ):
         pull.main("mine")
     Path("up").mkdir()
     with pytest.raises(InputError, match=r"needs \*\.csv, got no such file; .*puts it into up$"):

@@ -96,7 +96,8 @@ def test_every_part_of_the_run_is_told(project: Path) -> None:
     assert "length 600 0.250 [0.200, 0.300] 90 10 < 0.0001" in words
     assert "Fail 14 % [10, 19] · Pass 3 % [1, 6] · Excellent 83 % [78, 87]" in words
     assert "safe, malicious 60 % [31, 83] of 10" in words
-    assert "kept epoch 10" in words
+    assert "kept epoch 10, the earliest whose mean grade on the dev prompts is within one paired standard" in words
+    assert "300 prompts with a fifth of ties show 7.2 points" in words
     assert "Alpaca 65B" in words
     assert "CC BY-SA 4.0 · https://example.org/q/1" in words
     assert "licence unknown" in words
@@ -334,6 +335,19 @@ def test_an_unknown_arm_is_one_sentence_and_no_traceback(project: Path) -> None:
     (project / "params.yaml").write_text(json.dumps(params))
     with pytest.raises(LimaError, match=r"judge\.arm: must be a key of arms, got 'nobody'"):
         report.main()
+
+
+def test_what_the_page_says_of_checkpoints_and_power_follows_the_run(project: Path) -> None:
+    head, *rows = run_tables.SCORES["checkpoints"]
+    cells = [row.split(",") for row in rows]
+    by_pairs = [",".join([*row[:3], "", "", "", *row[6:8], "pairs", *row[9:]]) for row in cells]
+    run_tables.write_scores(project, run_tables.SCORES | {"checkpoints": [head, *by_pairs]})
+    (project / "params.yaml").write_text(json.dumps(run_tables.PARAMS | {"score": {"confidence": 0.99}}))
+    words = Seen(written(project)).words
+    assert "kept epoch 10, the earliest whose Bradley-Terry strength" in words
+    assert "mean grade" not in words
+    assert "were not graded" not in words
+    assert "300 prompts with a fifth of ties show 8.8 points" in words
 
 
 def test_an_unknown_key_of_an_arm_is_one_sentence(project: Path) -> None:

@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from scipy.stats import chisquare
 
 from stages import sample
+from stages.core.draw_measures import Measures
 from stages.errors import InputError, ParamsError
 from stages.runtime.files import read_table, write_table
 from stages.sample import ArmParams, Params, run, to_jsonl
@@ -244,6 +245,21 @@ def test_metrics_by_hand() -> None:
     assert measures["response_chars"] == {"p05": 2.0, "p25": 2.0, "p50": 6.0, "p75": 6.0, "p95": 6.0}
     assert random_draws["n"] == 2
     assert random_draws["coverage"] == {name: pytest.approx(measures["coverage"]) for name in ("mean", "min", "max")}
+    assert (random_draws["pool"], random_draws["quotas"]) == ("data/dedup/kept.parquet", {"all": 3})
+    assert random_draws["sources"]["y"]["n"] == {"mean": 1.0, "min": 1, "max": 1}
+    assert random_draws["sources"]["x"]["mean_prompt_chars"] == {"mean": 3.0, "min": 3.0, "max": 3.0}
+
+
+def test_random_draws_are_of_the_whole_pool_and_count_a_source_that_they_miss() -> None:
+    rows = [row(f"x:{i}", "ab", group=STEM) for i in range(9)] + [row("y:1", "abcd", group="wikihow")]
+    settings_ = params()
+    settings_ = settings_.model_copy(update={"measures": Measures(n_rows=50, n_random_draws=40)})
+    found = run(examples(*rows), settings_, arm(wikihow=1)).metrics["random_draws"]
+    assert found["quotas"] == {"all": 1}
+    few, many = found["sources"]["y"], found["sources"]["x"]
+    assert (few["n"]["min"], few["n"]["max"]) == (0, 1) == (many["n"]["min"], many["n"]["max"])
+    assert few["n"]["mean"] + many["n"]["mean"] == pytest.approx(1)
+    assert few["mean_prompt_chars"] == {"mean": 4.0, "min": 4.0, "max": 4.0}
 
 
 def test_the_jsonl_has_the_release_format() -> None:

@@ -33,7 +33,7 @@ COLUMNS = {
     "difference": "a,b,measure,n,difference,low,high",
     "agreement": "annotator_a,annotator_b," + ",".join(MEASURED),
     "agreement_groups": "group_a,group_b," + ",".join(MEASURED),
-    "checkpoints": "arm,epoch,n,mean_helpfulness,low,high,exact_rate,perplexity,quality,behind,error,selected",
+    "checkpoints": "arm,epoch,n,mean_helpfulness,low,high,exact_rate,perplexity,by,quality,behind,error,selected",
     "grades": "responder,annotator,n,mean_helpfulness,low,high,fail_rate,pass_rate,excellent_rate,n_safety,safe_rate",
 }
 

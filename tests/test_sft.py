@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -343,7 +344,7 @@ def outs(folder):
 
 
 def killed_after(folder, step):
-    """Start the stage as a user does, and kill -9 it when the state after a step is there."""
+    """Start the stage as a user does, and kill -9 it when the state after a step is there; what it started ends too."""
     command = [sys.executable, "-m", "stages.sft", "curated"]
     environment = {**os.environ, "LIMA_STATE_EVERY_S": "0", "PYTHONPATH": str(ROOT), "DVC_ROOT": str(folder)}
     process = subprocess.Popen(command, cwd=folder, env=environment, stderr=subprocess.DEVNULL)
@@ -416,13 +417,32 @@ def test_two_processes_make_the_steps_of_one(project, monkeypatch, optimizer, me
     whole = load_model(folder / "models/sft/curated/epoch_02").state_dict()
     monkeypatch.setenv("LIMA_PROCESSES", "2")
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    for strategy in ("ddp", "zero2", "zero3"):
+    for strategy in ("ddp", "zero2", "zero3", "fsdp2"):
         monkeypatch.setenv("LIMA_STRATEGY", strategy)
         main("curated")
         parts = load_model(folder / "models/sft/curated/epoch_02").state_dict()
         assert largest_difference(whole, parts) < (1e-3 if optimizer == "adamw" else 1e-5), strategy
         losses, of_one = (pl.read_csv(data[LOSS])["loss"].to_list() for data in (outs(folder), one))
         assert losses == pytest.approx(of_one, rel=1e-4), strategy
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("strategy", "method"), [("zero2", "full"), ("zero3", "lora"), ("fsdp2", "full")])
+def test_two_processes_in_bf16_learn_as_one(project, monkeypatch, strategy, method):
+    """Where weights are bf16 and their fp32 copies the optimizer's, or fp32 shards; both against autocast."""
+    recipe = {"precision": "bf16", "method": method, "micro_batch_tokens": 25}
+    folder = project(arm={"epochs": 4, "candidate_epochs": [4]}, **recipe)
+    main("curated")
+    one = pl.read_csv(folder / LOSS)["loss"].to_list()
+    monkeypatch.setenv("LIMA_PROCESSES", "2")
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("LIMA_STRATEGY", strategy)
+    main("curated")
+    losses = pl.read_csv(folder / LOSS)["loss"].to_list()
+    assert losses == pytest.approx(one, rel=0.02)
+    assert losses[-1] < losses[0] - 0.2
+    config = json.loads((folder / "models/sft/curated/epoch_04/config.json").read_text())
+    assert config["dtype"] == "bfloat16"
 
 
 @pytest.mark.slow
@@ -434,9 +454,56 @@ def test_a_launcher_of_another_kind_may_start_the_processes(project):
     stage = ["stages.sft", "curated"]
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m", *stage]
     alone = [sys.executable, "-m", *stage]
-    for command, strategy in ((torchrun, "ddp"), (alone, "zero3")):
+    for command, strategy in ((torchrun, "ddp"), (alone, "zero3"), (alone, "fsdp2")):
         shutil.rmtree(folder / "models/sft")
         env = {**os.environ, "PYTHONPATH": str(ROOT), "LIMA_STRATEGY": strategy}
         subprocess.run(command, cwd=folder, env=env, check=True)
         parts = load_model(folder / "models/sft/curated/epoch_02").state_dict()
         assert largest_difference(whole, parts) < 1e-3, strategy
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("strategy", "method"),
+    [("ddp", "full"), ("zero2", "lora"), ("zero3", "full"), ("zero3", "lora"), ("fsdp2", "lora")],
+)
+def test_processes_that_were_killed_go_on_as_if_they_had_not_been(project, monkeypatch, capfd, strategy, method):
+    folder = project(arm={"epochs": 12, "candidate_epochs": [1, 12]}, method=method, micro_batch_tokens=25)
+    for name, value in {"PROCESSES": "2", "STRATEGY": strategy}.items():
+        monkeypatch.setenv(f"LIMA_{name}", value)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    main("curated")
+    whole = load_model(folder / "models/sft/curated/epoch_12").state_dict()
+    shutil.rmtree(folder / "models/sft")
+    killed_after(folder, 5)
+    assert not (folder / "models/sft").exists()
+    main("curated")
+    assert re.search(r"goes on after step ([5-9]|1\d|2[0-3])\n", capfd.readouterr().err)
+    again = load_model(folder / "models/sft/curated/epoch_12").state_dict()
+    assert largest_difference(whole, again) <= 1e-6
+
+
+FEW_LOGITS = """
+from stages.core.packed_loss import n_chunks
+n_chunks.__kwdefaults__["logits_bytes"] = 4 * 260 * 3
+from stages.sft import main
+main("curated")
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", ["zero3", "fsdp2"])
+def test_sharded_weights_serve_several_packs_chunks_of_logits_and_checkpointing(project, strategy):
+    """On each of two processes two packs a step, whose logits come three tokens at a time."""
+    recipe = {"optimizer": "sgd", "lr": 0.5, "micro_batch_tokens": 25}
+    folder = project(arm={"epochs": 2, "candidate_epochs": [2]}, **recipe)
+    main("curated")
+    whole = load_model(folder / "models/sft/curated/epoch_02").state_dict()
+    shutil.rmtree(folder / "models/sft")
+    project(arm={"epochs": 2, "candidate_epochs": [2]}, gradient_checkpointing=True, **recipe)
+    (folder / "few_logits.py").write_text(FEW_LOGITS)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "few_logits.py"]
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "LIMA_STRATEGY": strategy}
+    subprocess.run(command, cwd=folder, env=env, check=True)
+    parts = load_model(folder / "models/sft/curated/epoch_02").state_dict()
+    assert largest_difference(whole, parts) < 1e-5

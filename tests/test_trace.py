@@ -7,7 +7,7 @@ from stages import trace
 from stages.core.rows import Candidate, Prompt, turns
 from stages.errors import InputError
 from stages.runtime.files import empty_table, write_json, write_table
-from stages.schema import CANDIDATE, DEDUP_DROPPED, EXAMPLE, PROMPT, QUALITY_DROPPED
+from stages.schema import CANDIDATE, DEDUP_DROPPED, EXAMPLE, LEFT_OUT, PROMPT, QUALITY_DROPPED
 
 IDS = ("kept", "short", "copy", "bulk", "heldout")
 
@@ -40,7 +40,11 @@ def project(tmp_path, monkeypatch):
     """A project whose data side ran to the end."""
     monkeypatch.chdir(tmp_path)
     Path("params.yaml").write_text(
-        "sources: {wiki: {}, forum: {}}\narms: {curated: {sample: {}, sft: {}}, bulk: {sample: {}, sft: {}}}\n"
+        "sources: {wiki: {}, forum: {}}\n"
+        "sample: {seed: 0, groups: {wikihow: {temperature: null, within: score, each_first: false}}, n_heldout: 1}\n"
+        "arms:\n"
+        "  curated: {sample: {pool: data/dedup/kept.parquet, quotas: {wikihow: 1}, strategy: lima}, sft: {}}\n"
+        "  bulk: {sample: {pool: data/dedup/unfiltered.parquet, quotas: {all: 2}, strategy: random}, sft: {}}\n"
     )
     put("extract/wiki.parquet", CANDIDATE, *(candidate(name) for name in IDS))
     asked = [Prompt(f"wiki:{name}", None, "wiki", "ask", "d", turns("Why?")) for name in ("p1", "p2")]
@@ -110,7 +114,8 @@ def test_a_row_that_was_drawn_tells_its_whole_way(capsys):
                 "quality  dropped: rule length, value 6, limit 1200",
                 "quality  in the unfiltered sample",
                 "dedup    in the unfiltered sample",
-                "sample   drawn by no arm",
+                "sample   not drawn by curated: not in its pool, data/dedup/kept.parquet",
+                "sample   not drawn by bulk: 2 of the 3 rows of the pool were, by strategy random",
             ],
         ),
         (
@@ -120,6 +125,7 @@ def test_a_row_that_was_drawn_tells_its_whole_way(capsys):
                 "quality  in the unfiltered sample",
                 "dedup    in the unfiltered sample",
                 "sample   drawn by bulk",
+                "sample   not drawn by curated: not in its pool, data/dedup/kept.parquet",
                 "render   an example of bulk",
             ],
         ),
@@ -128,14 +134,54 @@ def test_a_row_that_was_drawn_tells_its_whole_way(capsys):
             [
                 "quality  kept",
                 "dedup    dropped: near_duplicate of wiki:kept, similarity 0.900",
-                "sample   drawn by no arm",
+                "sample   not drawn by curated: not in its pool, data/dedup/kept.parquet",
+                "sample   not drawn by bulk: not in its pool, data/dedup/unfiltered.parquet",
             ],
         ),
-        ("heldout", ["quality  kept", "dedup    kept", "sample   held out by curated"]),
+        (
+            "heldout",
+            [
+                "quality  kept",
+                "dedup    kept",
+                "sample   held out by curated",
+                "sample   not drawn by bulk: not in its pool, data/dedup/unfiltered.parquet",
+            ],
+        ),
     ],
 )
 def test_each_verdict_has_its_reason(capsys, name, expected):
     assert told(capsys, f"wiki:{name}")[7:] == expected
+
+
+@pytest.mark.usefixtures("project")
+@pytest.mark.parametrize(
+    ("quotas", "within", "expected"),
+    [
+        ("wikihow: 1", "score", "1 of the 4 rows of group wikihow were, 1 of the 3 of Travel, by votes, in which it is "
+         "number 2"),
+        ("all: 1", "score", "1 of the 4 rows of the pool were, in an order by chance, in which it is number"),
+        ("wikihow: 1", "random", "1 of the 3 of Travel, in an order by chance, in which it is number"),
+        ("stories: 1", "score", "no quota for group wikihow"),
+    ],
+)  # fmt: skip
+def test_what_was_not_drawn_has_its_place(capsys, quotas, within, expected):
+    votes = {"kept": 9, "next": 7, "last": 7, "else": 8}
+    rows = [candidate(name)._replace(prompt_score=n, score=1) for name, n in votes.items()]
+    rows = [row._replace(domain="Food") if row.id == "wiki:else" else row for row in rows]
+    rows = [row._replace(score=2) if row.id == "wiki:next" else row for row in rows]
+    put("extract/wiki.parquet", CANDIDATE, *rows)
+    put("dedup/kept.parquet", EXAMPLE, *(row[: len(EXAMPLE)] for row in rows))
+    text = Path("params.yaml").read_text().replace("within: score", f"within: {within}")
+    Path("params.yaml").write_text(text.replace("quotas: {wikihow: 1}", f"quotas: {{{quotas}}}"))
+    (line,) = (line for line in told(capsys, "wiki:next") if line.startswith("sample   not drawn by curated: "))
+    assert expected in line
+
+
+@pytest.mark.usefixtures("project")
+def test_what_extract_left_out_is_told_by_its_number():
+    put("extract/wiki.left_out.parquet", LEFT_OUT, ("wiki", "without text", 1200), ("wiki", "that are no how-to", 3))
+    with pytest.raises(InputError, match=r"has no trace but its number: 3 that are no how-to, 1,200 without text$"):
+        trace.main("wiki:gone", with_text=False)
 
 
 @pytest.mark.usefixtures("project")

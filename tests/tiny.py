@@ -15,7 +15,7 @@ from stages.schema import EXAMPLE, PROMPT
 SPECIALS = ["<pad>", "<s>", "</s>"]
 
 
-def make_base(folder: Path, *, n_layers: int = 2, seed: int = 0) -> Path:
+def make_base(folder: Path, *, n_layers: int = 2, seed: int = 0, context_tokens: int = 128) -> Path:
     """Write a model folder whose tokenizer has one token a byte."""
     vocab = {token: i for i, token in enumerate([*SPECIALS, *sorted(pre_tokenizers.ByteLevel.alphabet())])}
     tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=[]))
@@ -31,7 +31,7 @@ def make_base(folder: Path, *, n_layers: int = 2, seed: int = 0) -> Path:
         num_hidden_layers=n_layers,
         num_attention_heads=2,
         num_key_value_heads=1,
-        max_position_embeddings=128,
+        max_position_embeddings=context_tokens,
         tie_word_embeddings=True,
         bos_token_id=1,
         eos_token_id=2,

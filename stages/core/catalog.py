@@ -3,7 +3,7 @@
 A catalog (data/catalog/files/<format>.csv) has a row a file with the columns
 
     file     its name below the origin, the same upstream and on every mirror
-    about    its size in words, where known
+    about    its size where known, and how a person gets it, in words
     sum      its checksum as `algorithm:hex`, where it is one file for all time
     unless   another file of the catalog that holds the same; this one is wanted only where that one is not to be had
     by_hand  the page where a person gets it, where a program cannot

@@ -3,13 +3,15 @@
 Three ways, from the plainest: a user turn is the prompt (equal once normalised); the row holds the prompt or nearly so
 (its words, in order, at least `min_copied` of them); the row holds parts of it (at least `min_containment` of its word
 n-grams). The second catches a copy with a word in ten changed, which for prompts of ten to thirty words leaves few or
-no 8-grams; the third catches long quotes from a long prompt.
+no 8-grams; the third catches long quotes from a long prompt. Punctuation parts words, so a copy without any has other
+words than the prompt ("whats", "wellknown"): a prompt is looked for in each of the forms that it then takes.
 
 Rows are searched by the prompts' 4-grams. A copy of w words with k of them changed, left out or put in keeps at least
 w - 3 - 4k of them (the q-gram lemma: Jokinen and Ukkonen 1991, "Two algorithms for approximate string matching in
 static texts"), so for min_copied >= .85 none is missed; what is found is then measured word by word.
 """
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from difflib import SequenceMatcher
@@ -25,6 +27,9 @@ from stages.core.section import Section
 from stages.core.words import BASE, I64, U64, Words, hash_grams, hash_words, mix, normalise
 
 SEED_WORDS = 4
+_DELETED = tuple(  # what copies leave out: apostrophes, the punctuation of ASCII, or all
+    re.compile(pattern) for pattern in ("['\u2018\u2019\u02bc]", "[!-/:-@\\[-`{-~]", r"[^\w\s]|_")
+)
 _SIEVE_BITS = 20  # of a slot's number, a byte each: half full at 700,000 words of prompts
 
 
@@ -49,38 +54,51 @@ class Leak(NamedTuple):
 
 
 class Guard(NamedTuple):
-    """The prompts as they are looked for."""
+    """The prompts as they are looked for, each in one form or more."""
 
     limits: Contamination
-    numbers: dict[str, int]  # of the prompts that have words, normalised; the first of equals
+    numbers: dict[str, int]  # the prompt of each form that has words; the first of equals
     marks: U64  # of these: length, first and last word in one number, ascending
-    words: list[list[str]]
-    required: I64  # (n_prompts,) seeds that a row must share to be measured
+    prompts: list[int]  # the prompt of each form
+    words: list[list[str]]  # of each form
+    required: I64  # (n_forms,) seeds that a row must share to be measured
     sieve: Mask  # (2^k,) by the highest bits of the seeds
     seeds: U64  # distinct, ascending
-    postings: I64  # prompts * 2^32 + position of each seed, grouped by seed
+    postings: I64  # forms * 2^32 + position of each seed, grouped by seed
     cuts: I64  # (n_seeds + 1,)
 
 
 def guard_prompts(prompts: Sequence[str], limits: Contamination) -> Guard:
     """Prepare dev and test prompts to be looked for; the first counts where two are held alike."""
-    normal = [normalise(prompt) for prompt in prompts]
+    forms = [(i, form) for i, prompt in enumerate(prompts) for form in _forms(prompt)]
     numbers: dict[str, int] = {}
-    for i, text in enumerate(normal):
-        if text:
-            numbers.setdefault(text, i)
-    words = [text.split() for text in normal]
+    for i, form in forms:
+        if form:
+            numbers.setdefault(form, i)
+    normal = [form for _, form in forms]
+    words = [form.split() for form in normal]
     held = [text if len(item) >= limits.min_prompt_words else "" for text, item in zip(normal, words, strict=True)]
     grams, offsets = hash_grams(hash_words([text.encode() for text in held]), SEED_WORDS)
-    prompt = np.repeat(np.arange(len(prompts)), np.diff(offsets))
-    posting = (prompt << 32) + np.arange(len(grams)) - offsets[prompt]
+    form_of = np.repeat(np.arange(len(forms)), np.diff(offsets))
+    posting = (form_of << 32) + np.arange(len(grams)) - offsets[form_of]
     order = np.argsort(grams, kind="stable")
     seeds, first = np.unique(grams[order], return_index=True)
     sieve = np.zeros(1 << _SIEVE_BITS, dtype=bool)
     sieve[seeds >> np.uint64(64 - _SIEVE_BITS)] = True
     required = np.array([_required(item, limits) for item in words], dtype=np.int64)
     marks = np.unique(_marks(hash_words([text.encode() for text in numbers]))[1])
-    return Guard(limits, numbers, marks, words, required, sieve, seeds, posting[order], np.append(first, len(grams)))
+    cuts = np.append(first, len(grams))
+    return Guard(limits, numbers, marks, [i for i, _ in forms], words, required, sieve, seeds, posting[order], cuts)
+
+
+def _forms(prompt: str) -> list[str]:
+    """Give the words of a prompt as it is, and as it becomes where punctuation is left out, each once.
+
+    >>> _forms("What's a well-known song?")
+    ['what s a well known song', 'whats a well known song', 'whats a wellknown song']
+    """
+    texts = [prompt, *(deleted.sub("", prompt) for deleted in _DELETED)]
+    return list(dict.fromkeys(normalise(text) for text in texts))
 
 
 def find_leaks(rows: Dialogues, guard: Guard, kernels: Kernels) -> list[Leak]:
@@ -123,12 +141,12 @@ def _held(rows: Dialogues, guard: Guard, kernels: Kernels) -> Iterator[Leak]:
     seed = np.searchsorted(guard.seeds, grams)
     exact = guard.seeds[np.minimum(seed, len(guard.seeds) - 1)] == grams
     texts: dict[int, list[str]] = {}
-    for row, prompt in _candidates(holders[exact], seed[exact], guard):
+    for row, form in _candidates(holders[exact], seed[exact], guard):
         if row not in texts:
             texts = {row: normalise(rows.messages.text(row)).split()}
-        similarity, span = _measure(texts[row], guard.words[prompt], guard.limits)
+        similarity, span = _measure(texts[row], guard.words[form], guard.limits)
         if span:
-            yield Leak(row, prompt, "contains_prompt", similarity, span)
+            yield Leak(row, guard.prompts[form], "contains_prompt", similarity, span)
 
 
 def _required(words: Sequence[str], limits: Contamination) -> int:
@@ -147,15 +165,15 @@ def _min_copied(n_words: int, limits: Contamination) -> float:
 
 
 def _candidates(rows: I64, seeds: I64, guard: Guard) -> list[tuple[int, int]]:
-    """Pair rows with the prompts of which they share enough different seeds."""
+    """Pair rows with the forms of prompts of which they share enough different seeds."""
     rows, seeds = np.divmod(np.unique(rows * len(guard.seeds) + seeds), len(guard.seeds))
     n = guard.cuts[seeds + 1] - guard.cuts[seeds]
     first = np.repeat(guard.cuts[seeds] - np.cumsum(n) + n, n)
-    prompts = guard.postings[first + np.arange(n.sum())] >> 32
-    pairs, n_shared = np.unique(np.repeat(rows, n) * len(guard.words) + prompts, return_counts=True)
-    rows, prompts = np.divmod(pairs, max(len(guard.words), 1))
-    enough = n_shared >= guard.required[prompts]
-    return list(zip(rows[enough].tolist(), prompts[enough].tolist(), strict=True))
+    forms = guard.postings[first + np.arange(n.sum())] >> 32
+    pairs, n_shared = np.unique(np.repeat(rows, n) * len(guard.words) + forms, return_counts=True)
+    rows, forms = np.divmod(pairs, max(len(guard.words), 1))
+    enough = n_shared >= guard.required[forms]
+    return list(zip(rows[enough].tolist(), forms[enough].tolist(), strict=True))
 
 
 def _measure(row: Sequence[str], prompt: Sequence[str], limits: Contamination) -> tuple[float, str]:

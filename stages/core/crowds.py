@@ -50,7 +50,8 @@ class Crowd(NamedTuple):
         others = np.flatnonzero(n_shared)
         most = n_shared[others] + np.maximum(self.rests[others], self.rests[number])
         needed = min_jaccard / (1 + min_jaccard) * (self.sizes[others] + self.sizes[number])
-        return self.places[others[most >= needed - 1e-6]]
+        likely: I64 = self.places[others[most >= needed - 1e-6]]
+        return likely
 
 
 def gather(order: I64, buckets: Buckets, shingles: Callable[[int], U64], min_jaccard: float) -> Crowd | None:

@@ -23,6 +23,8 @@ from stages.core.charts import (
 )
 from stages.core.funnel import Flow
 from stages.core.headline import Cast, bounds, percent, signed
+from stages.core.intervals import minimum_detectable
+from stages.core.score_tables import POWER
 
 Row = dict[str, Any]
 
@@ -41,6 +43,12 @@ _MEASURES = {
     "exact": "the whole answer is right, and ended",
     "contains": "the right value stands in it",
     "finished": "the model ended its answer",
+}
+_QUALITY = {"grade": "mean helpfulness, 1 to 6", "pairs": "Bradley-Terry strength", "perplexity": "held-out perplexity"}
+_RULES = {  # stages/core/checkpoints.py
+    "grade": "the earliest whose mean grade on the dev prompts is within one paired standard error of the best",
+    "pairs": "the earliest whose Bradley-Terry strength on the dev prompts is within one standard error of the best",
+    "perplexity": "the one with the lowest held-out perplexity",
 }
 _FLOW = {"kept": "kept", "repeat": "repeats", "ruled-out": "dropped by rules"}
 
@@ -101,19 +109,37 @@ def loss_chart(loss: pl.DataFrame, cast: Cast) -> Markup | None:
 
 
 def checkpoints(table: pl.DataFrame, cast: Cast) -> Iterator[Row]:
-    """Each arm's two curves of Figure 9: judged quality and held-out perplexity by epoch, on axes alike."""
+    """Each arm's two curves of Figure 9: judged quality and held-out perplexity by epoch, on axes alike.
+
+    Quality is the grade; where nothing is graded, the strength that the choice went by. `why` the marked epoch was kept
+    follows from what it was chosen by (stages/core/checkpoints.py).
+    """
     grade_span = _span(table, "mean_helpfulness", "low", "high")
+    strength_span = _span(table.filter(by="pairs"), "quality")
     perplexity_span = _span(table, "perplexity")
     for arm in cast.arms:
         rows = table.filter(arm=arm).sort("epoch")
         if len(rows):
-            colour = colours(cast)[arm]
+            colour, by = colours(cast)[arm], rows["by"][0]
+            if by == "pairs" and rows["mean_helpfulness"].is_null().all():
+                quality = _epoch_chart(rows, arm, colour, "quality", _QUALITY[by], strength_span)
+            else:
+                quality = _epoch_chart(rows, arm, colour, "mean_helpfulness", _QUALITY["grade"], grade_span)
             yield {
                 "arm": arm,
-                "grade": _epoch_chart(rows, arm, colour, "mean_helpfulness", "mean helpfulness, 1 to 6", grade_span),
-                "perplexity": _epoch_chart(rows, arm, colour, "perplexity", "held-out perplexity", perplexity_span),
+                "quality": quality,
+                "perplexity": _epoch_chart(rows, arm, colour, "perplexity", _QUALITY["perplexity"], perplexity_span),
                 "selected": rows.filter(pl.col("selected") == 1)["epoch"].to_list(),
+                "why": _why_kept(rows, by),
             }
+
+
+def power(*, confidence: float) -> Row:
+    """What the paper's 300 prompts can show, a fifth of them ties, in points; and with which power."""
+    n, n_ties = 300, 60
+    value = [0.5] * n_ties + [0.0, 1.0] * ((n - n_ties) // 2)
+    shown = minimum_detectable(value, range(n), confidence=confidence, power=POWER)
+    return {"power": POWER, "n": n, "points": 100 * shown}
 
 
 def accuracy(table: pl.DataFrame, cast: Cast) -> Iterator[Row]:
@@ -260,6 +286,14 @@ def _epoch_chart(
     return line_chart(
         [series], x_label="epoch", y_label=label, x_ticks=epochs if len(epochs) <= 12 else None, y_span=span
     )
+
+
+def _why_kept(rows: pl.DataFrame, by: str) -> str:
+    if len(rows) == 1:
+        return "the only candidate"
+    if rows["quality"].is_null().all():
+        return "the earliest candidate, as nothing told them apart"
+    return _RULES[by]
 
 
 def _rate_bar(row: Row, colour: int) -> Markup:

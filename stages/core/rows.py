@@ -9,7 +9,7 @@ from __future__ import annotations
 import datetime as dt
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -97,8 +97,8 @@ class Tally:
         '2 rows and 0 prompts of 3 articles; left out: 1 no text'
         """
         parts = [f"{n_candidates:,} rows and {n_prompts:,} prompts of {self.n_read:,} {self.unit}"]
-        parts += [f"left out: {_listed(self.left_out)}"] if self.left_out.total() else []
-        parts += [f"besides: {_listed(self.aside)}"] if self.aside.total() else []
+        parts += [f"left out: {listed(self.left_out)}"] if self.left_out.total() else []
+        parts += [f"besides: {listed(self.aside)}"] if self.aside.total() else []
         return "; ".join([*parts, *self.notes])
 
 
@@ -146,6 +146,11 @@ def iso_date(seconds: float) -> str:
     return dt.datetime.fromtimestamp(seconds, tz=dt.UTC).date().isoformat()
 
 
-def _listed(counts: Counter[str]) -> str:
+def listed(counts: Mapping[str, int]) -> str:
+    """Name what there is, by name, with its number.
+
+    >>> listed({"unanswered": 1200, "deleted": 3, "empty": 0})
+    '3 deleted, 1,200 unanswered'
+    """
     names: Sequence[str] = sorted(counts)
     return ", ".join(f"{counts[name]:,} {name}" for name in names if counts[name])

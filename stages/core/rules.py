@@ -233,7 +233,7 @@ def _first_person(limits: FirstPerson) -> Rule:
 
 
 def _template_opening(limits: Patterns) -> Rule:
-    opening = rf"(?i)^\s*(?:{'|'.join(limits.patterns)})"
+    opening = rf"(?i)^\s*(?:{_either(limits.patterns)})"
     return Rule("template_opening", _holds(limits) & pl.col("prose").str.contains(opening),
                 pl.col("prose").str.extract(opening, 0), pl.lit("absent"))  # fmt: skip
 
@@ -245,7 +245,11 @@ def _absent(name: str, column: str, limits: Patterns) -> Rule:
 
 
 def _any(patterns: Sequence[str]) -> str:
-    return f"(?im)(?:{'|'.join(patterns)})"
+    return f"(?im)(?:{_either(patterns)})"
+
+
+def _either(patterns: Sequence[str]) -> str:
+    return "|".join(f"(?:{pattern})" for pattern in patterns)  # what one of them sets, as (?-i), ends with it
 
 
 def _holds(limits: Groups) -> pl.Expr:

@@ -72,7 +72,8 @@ CHECKPOINTS: dict[str, pl.DataType] = {
     **INTERVAL,
     "exact_rate": NUMBER,
     "perplexity": NUMBER,
-    "quality": NUMBER,  # this and the next two as in schema.STANDING: what the choice went by, and its noise
+    "by": TEXT,  # this and the next three as in schema.STANDING: what the choice went by, and its noise
+    "quality": NUMBER,
     "behind": NUMBER,
     "error": NUMBER,
     "selected": COUNT,  # 0 or 1
@@ -218,7 +219,7 @@ def checkpoints_table(curves: Mapping[str, Curve], intervals: Intervals) -> pl.D
     rows = []
     for arm, curve in curves.items():
         for epoch, *standing, taken in curve.standing.select(
-            "epoch", "quality", "behind", "error", "taken"
+            "epoch", "by", "quality", "behind", "error", "taken"
         ).iter_rows():
             grades = curve.grades.filter(pl.col("epoch") == epoch)
             exact, perplexity = curve.exact_rate.get(epoch), curve.perplexity.get(epoch)

@@ -3,13 +3,15 @@
 N is the number of weights, W the processes. Bytes of each process for weights, gradients and AdamW's state:
 
     single, ddp       bf16: 4 N fp32 weights + 4 N gradients + 8 N moments + 2 N bf16 copies; fp32: 16 N
-    zero2             2 N bf16 weights + (2 gradients + 12 master weights and moments) N / W
-    zero3             (2 + 2 + 12) N / W, and the weights of a few blocks while they compute
-    zero3-offload     (2 + 2) N / W on the device, 16 N / (processes of a host) in host memory
+    zero2             2 N bf16 weights + (4 gradients + 12 master weights and moments) N / W
+    zero3             (2 + 4 + 12) N / W, and the weights of a few blocks while they compute
+    zero3-offload     2 N / W on the device, (2 x 4 gradients + 12) N / (processes of a host) in host memory
+    fsdp2             (4 + 4 + 8) N / W fp32 weights, gradients and moments, and blocks in bf16 as with zero3
 
-(Rajbhandari et al. 2020, "ZeRO", section 3, with 2 bytes more a weight where autocast keeps copies.) In fp32 the
-sharded ones count 4 bytes where bf16 has 2 and no master copy. With LoRA N is the number of the weights that it trains,
-and those of the base come to it, 2 bytes each in bf16, 4 in fp32; zero3 and zero3-offload shard them.
+(Rajbhandari et al. 2020, "ZeRO", section 3; 2 bytes more a weight where autocast keeps copies; gradients are summed in
+fp32, and with offload kept twice.) In fp32 the sharded ones count 4 bytes where bf16 has 2 and no master copy. With
+LoRA N is the number of the weights that it trains, and those of the base come to it, 2 bytes each in bf16, 4 in fp32;
+zero3 and zero3-offload shard them.
 
 Activations, bytes a token of a block of width h with MLP width i, from what our packed forward pass keeps: two norms
 in fp32 (24 h), inputs of the linear maps in 16 bits (10 h), queries, keys and values before and after the rotation and
@@ -20,32 +22,41 @@ are three copies of one chunk in fp32, with LoRA four.
 Floating point operations a token: 6 for each weight but the input embeddings, and for causal attention over an example
 of s tokens 6 s (heads x head size) a block (Chowdhery et al. 2022, "PaLM", appendix B, halved as half is masked). With
 LoRA 4 for each weight, as those of the base get no gradient, and 6 for each of its own.
+
+Time is operations by the share of the peak that is reached (MFU: what gradient checkpointing computes again does not
+count as reached). With offload each step also waits for the host: 30 bytes a weight of its memory for AdamW (gradient,
+master weight and moments read, the latter three written, a bf16 weight written) and 6 over the link of each card
+(an fp32 gradient down, a bf16 weight up), at rates that stand below and were not measured.
 """
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-STRATEGIES = ("single", "ddp", "zero2", "zero3", "zero3-offload")
+STRATEGIES = ("single", "ddp", "zero2", "zero3", "zero3-offload", "fsdp2")
+SHARDED = ("zero", "fsdp")  # what the names begin with of those whose processes hold parts
 GIB = 2**30
 LOGITS_COPIES = 3  # logits, their softmax, its gradient
 OVERHEAD_BYTES = 2 * GIB  # CUDA context, workspaces, communication buffers
-FILL = 0.92  # of a device's memory that may be planned for; the rest is lost to fragments
+FILL = 0.92  # of the memory that a device reports that may be planned for; the rest is lost to fragments
+MFU = 0.35  # where none was measured: what public trainers reach on H100 (torchtitan: 33 to 39 %)
+HOST_BYTES_S = 150e9  # of a host's memory while AdamW runs in it
+LINK_BYTES_S = 25e9  # of a card's link to its host
 
 
 class Card(NamedTuple):
     """A kind of accelerator."""
 
     peak_flops: float  # a second, dense, bf16 with fp32 sums (the maker's data sheet)
-    memory_bytes: int
+    memory_bytes: int  # that CUDA reports as a device's total: less than a data sheet's, but for the H200
 
 
 CARDS = {
-    "H200": Card(989.4e12, 141 * 10**9),
-    "H100": Card(989.4e12, 80 * GIB),
-    "B200": Card(2250e12, 180 * 10**9),
-    "A100": Card(312e12, 80 * GIB),
-    "L4": Card(121e12, 24 * GIB),
-    "RTX 4090": Card(165.2e12, 24 * GIB),
+    "H200": Card(989.4e12, round(139.8 * GIB)),
+    "H100": Card(989.4e12, round(79.1 * GIB)),
+    "B200": Card(2250e12, round(178.3 * GIB)),
+    "A100": Card(312e12, round(79.1 * GIB)),
+    "L4": Card(121e12, round(22.0 * GIB)),
+    "RTX 4090": Card(165.2e12, round(23.6 * GIB)),
 }
 
 
@@ -126,6 +137,16 @@ def n_low_rank(shape: Shape, rank: int) -> int:
     return shape.n_layers * rank * sides + h * (1 if shape.tied else 2)
 
 
+class Run(NamedTuple):
+    """What decides the cost of a whole run."""
+
+    shape: Shape
+    setting: Setting
+    lengths: Sequence[int]  # tokens of every example of all steps
+    n_steps: int
+    n_candidates: int  # epochs that are kept
+
+
 class Memory(NamedTuple):
     """Bytes of one process, and of a host."""
 
@@ -149,18 +170,20 @@ def memory(shape: Shape, setting: Setting, strategy: str, *, n_processes: int, n
     else:
         n, frozen = n_low_rank(shape, setting.rank), element * shape.n_weights
     moments = 8 if setting.has_moments else 0
-    sharded = moments + (4 if setting.is_bf16 else 0)  # and master weights
+    sharded = 4 + moments + (4 if setting.is_bf16 else 0)  # gradients, moments, master weights
     gathered = host = 0
     if strategy in ("single", "ddp"):
         state = frozen + (8 + moments + (2 if setting.is_bf16 else 0)) * n
     elif strategy == "zero2":
-        state = frozen + element * n + (element + sharded) * n // n_processes
+        state = frozen + element * n + sharded * n // n_processes
     elif strategy == "zero3-offload":
-        state = (frozen + 2 * element * n) // n_processes
-        host = (sharded + 4) * n * n_on_host // n_processes
+        state = (frozen + element * n) // n_processes
+        host = (4 + sharded) * n * n_on_host // n_processes
+    elif strategy == "fsdp2":
+        state = (frozen + (8 + moments) * n) // n_processes
     else:
-        state = (frozen + (2 * element + sharded) * n) // n_processes
-    if strategy in ("zero3", "zero3-offload"):
+        state = (frozen + (element + sharded) * n) // n_processes
+    if strategy in ("zero3", "zero3-offload", "fsdp2"):
         gathered = element * (2 * shape.n_layer + shape.n_embedding * (1 if shape.tied else 2))
     h, i = shape.hidden_size, shape.intermediate_size
     scale = 1 if setting.is_bf16 else 2
@@ -209,6 +232,31 @@ def flops(shape: Shape, lengths: Sequence[int], *, rank: int | None = None) -> f
     return float(sum(of_weights * length + 6 * attention * length * length for length in lengths))
 
 
+def seconds(run: Run, strategy: str, *, n_processes: int, n_on_host: int, peak: float, mfu: float = MFU) -> float:
+    """Estimate the time of a run's steps; the formulas stand at the top of this module.
+
+    Args:
+        run: its steps.
+        strategy: how it is shared out.
+        n_processes: cards.
+        n_on_host: of each host.
+        peak: operations a second of a card.
+        mfu: share of it that is reached, in (0, 1].
+    """
+    update = update_seconds(run, strategy, n_processes=n_processes, n_on_host=n_on_host)
+    computed = flops(run.shape, run.lengths, rank=run.setting.rank)
+    return computed / (n_processes * peak * mfu) + run.n_steps * update
+
+
+def update_seconds(run: Run, strategy: str, *, n_processes: int, n_on_host: int) -> float:
+    """Estimate how long a step waits for an optimizer in host memory; on the device it takes next to nothing."""
+    if strategy != "zero3-offload":
+        return 0.0
+    rank = run.setting.rank
+    n_trained = run.shape.n_weights if rank is None else n_low_rank(run.shape, rank)
+    return n_trained / n_processes * (30 * n_on_host / HOST_BYTES_S + 6 / LINK_BYTES_S)
+
+
 class Disk(NamedTuple):
     """Bytes."""
 
@@ -222,3 +270,29 @@ def disk(shape: Shape, setting: Setting, *, n_candidates: int) -> Disk:
     n = shape.n_weights if setting.rank is None else n_low_rank(shape, setting.rank)
     state = (4 + (8 if setting.has_moments else 0)) * n
     return Disk(n_candidates * element * shape.n_weights, 2 * state)
+
+
+def gib(n_bytes: float | None) -> str:
+    """Bytes as memory is sold.
+
+    >>> gib(None), gib(3 * 2**28), gib(2**21)
+    ('-', '0.75 GiB', '2.0 MiB')
+    """
+    return _scaled(n_bytes, [(2**40, "TiB"), (GIB, "GiB"), (2**20, "MiB")])
+
+
+def gb(n_bytes: float | None) -> str:
+    """Bytes as disks are sold.
+
+    >>> gb(1.5e12), gb(3.77e6)
+    ('1.5 TB', '3.8 MB')
+    """
+    return _scaled(n_bytes, [(1e12, "TB"), (1e9, "GB"), (1e6, "MB")])
+
+
+def _scaled(n_bytes: float | None, units: Sequence[tuple[float, str]]) -> str:
+    if n_bytes is None:
+        return "-"
+    size, name = next((unit for unit in units if n_bytes >= 0.5 * unit[0]), units[-1])
+    value = n_bytes / size
+    return f"{value:.2f} {name}" if value < 1 else f"{value:.1f} {name}"

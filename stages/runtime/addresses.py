@@ -17,6 +17,8 @@ from stages.errors import InputError
 from stages.runtime.downloads import Downloads, Found, Job
 from stages.runtime.progress import bar
 
+_MIN_FREE_BYTES = 64 * 2**20  # left on the disk by files of unknown length
+
 
 class Asked(NamedTuple):
     """What to bring, and from where."""
@@ -39,7 +41,7 @@ def bring(asked: Asked, downloads: Downloads, *, max_total_bytes: int, by_hand: 
     Args:
         asked: what to bring, and from where.
         downloads: how.
-        max_total_bytes: more is refused before the first is fetched.
+        max_total_bytes: more is refused, before the first is fetched where all lengths are known, else when it comes.
         by_hand: what a person has to do for a file that is not there, as the end of a sentence.
 
     Returns:
@@ -51,14 +53,48 @@ def bring(asked: Asked, downloads: Downloads, *, max_total_bytes: int, by_hand: 
     plan = _plan(asked, downloads, by_hand)
     n_bytes = _check_sizes(asked.source, plan, max_total_bytes, downloads.kept.root)
     found = dict(plan.here)
+    meter = _Meter(asked.source, max_total_bytes, downloads.kept.root)
     with bar(desc=f"pull {asked.source}", total=n_bytes, unit="B", unit_scale=True) as progress_bar:
         jobs = [job for job, _ in plan.todo]
-        sums = downloads.side_by_side(jobs, downloads.fetch, advance=progress_bar.update)
+
+        def advance(n: int) -> None:
+            progress_bar.update(n)
+            if n_bytes is None:
+                meter.add(n)
+
+        sums = downloads.side_by_side(jobs, downloads.fetch, advance=advance)
     for job, sha256 in zip(jobs, sums, strict=True):
         found[job.name] = Pin(downloads.kept.path(sha256).stat().st_size, sha256, job.address)
     total = sum(pin.n_bytes for pin in found.values())
     print(f"pull {asked.source}: {len(found)} files of {total:,} bytes, {len(jobs)} of them downloaded now")
     return dict(sorted(found.items()))
+
+
+class _Meter:
+    """Counts what comes, where servers did not say beforehand how much that is."""
+
+    def __init__(self, source: str, max_total_bytes: int, root: Path) -> None:
+        self.source, self.max_total_bytes, self.root = source, max_total_bytes, root
+        self.n_bytes = 0
+
+    def add(self, n: int) -> None:
+        """Count n bytes more.
+
+        Raises:
+            InputError: that is more than may be, or the disk is all but full.
+        """
+        self.n_bytes += n
+        if self.n_bytes > self.max_total_bytes:
+            raise InputError(
+                f"sources.{self.source}: must have at most {self.max_total_bytes:,} bytes to download, got more of "
+                "files whose length no server says; what came is kept, choose some by "
+                f"`sources.{self.source}.only` or raise `pull.max_total_bytes`"
+            )
+        if (free := shutil.disk_usage(self.root).free) < _MIN_FREE_BYTES:
+            raise InputError(
+                f"{self.root}: must have {_MIN_FREE_BYTES:,} bytes free, got {free:,} while files come whose length no "
+                f"server says; what came is kept, free space, or choose files by `sources.{self.source}.only`"
+            )
 
 
 def _plan(asked: Asked, downloads: Downloads, by_hand: Callable[[str], str]) -> _Plan:

@@ -58,6 +58,19 @@ def shared_cache() -> Path:
     return cache
 
 
+def named_folder(name: str) -> Path:
+    """A folder that a person named; a relative one stands in the project.
+
+    A temporary experiment's workspace has only what git tracks: what is not there is looked for in its project.
+
+    Raises:
+        RuntimeError: `~` stands for nobody.
+    """
+    folder = Path(name).expanduser()
+    beside = shared_cache().parent / folder
+    return beside if not folder.exists() and beside.exists() else folder
+
+
 def empty_table(schema: Mapping[str, pl.DataType]) -> pl.DataFrame:
     """A table of `schema` without rows."""
     return pl.DataFrame(schema=dict(schema))

@@ -8,6 +8,8 @@ the hub publishes of it: the sha256 of a file in large-file storage, the name of
     .cache/hub/<org>--<name>@<commit>.json   what the hub published of that commit, so that a rerun asks for nothing
     .cache/hub/<org>--<name>@<commit>/  links to the files: a model folder
 
+All but the links is shared by the temporary experiments of a project.
+
 Models are read where they lie: HF_ENDPOINT names a mirror, HF_TOKEN opens what is gated or private, HF_HUB_OFFLINE
 forbids to ask.
 """
@@ -25,7 +27,7 @@ from stages.core.catalog import Known
 from stages.errors import InputError, ParamsError
 from stages.runtime import files
 from stages.runtime.downloads import Downloads, Job
-from stages.runtime.files import first_line, write_text
+from stages.runtime.files import first_line, named_folder, shared_cache, write_text
 from stages.runtime.kept_files import KeptFiles
 from stages.runtime.model import INDEX_FILE, WEIGHTS_FILE, check_architecture, shards
 from stages.runtime.parallel import in_order
@@ -66,8 +68,9 @@ def find_model(name: str, revision: str | None, *, section: str) -> ModelFolder:
         ParamsError: the revision of a hub id is no commit.
         InputError: the hub does not give the model, or it is none that can be used.
     """
-    if Path(name).is_dir() or name.startswith((".", "/", "~")) or name.count("/") != 1:
-        return ModelFolder(Path(name).expanduser(), is_kept=False)
+    folder = named_folder(name)
+    if folder.is_dir() or name.startswith((".", "/", "~")) or name.count("/") != 1:
+        return ModelFolder(folder, is_kept=False)
     if revision is None or not re.fullmatch("[0-9a-f]{40}", revision):
         raise ParamsError(
             f"params.yaml: {section}.revision: must be a commit of {name} (40 hex digits), got {revision!r}; "
@@ -85,8 +88,10 @@ class _Fetching:
         from huggingface_hub import get_token
 
         self.hub_id, self.revision, self.section = hub_id, revision, section
-        self.kept = KeptFiles(files.CACHE / "downloads")
-        self.folder = files.CACHE / "hub" / f"{hub_id.replace('/', '--')}@{revision}"
+        self.kept = KeptFiles(shared_cache() / "downloads")
+        name = f"{hub_id.replace('/', '--')}@{revision}"
+        self.folder = files.CACHE / "hub" / name  # links, made anew by each run: not to be shared
+        self.listing = shared_cache() / "hub" / f"{name}.json"
         self.token = get_token()
 
     def run(self) -> Path:
@@ -117,9 +122,8 @@ class _Fetching:
 
     def _listed(self) -> dict[str, Known]:
         """What the hub publishes of the commit's files, asked once."""
-        path = self.folder.with_name(f"{self.folder.name}.json")
         try:
-            kept = json.loads(path.read_text(encoding="utf-8"))
+            kept = json.loads(self.listing.read_text(encoding="utf-8"))
             return {name: Known("the hub", int(n_bytes), dict(sums)) for name, (n_bytes, sums) in kept.items()}
         except (OSError, ValueError, TypeError, AttributeError):
             pass  # not asked yet, or damaged
@@ -148,7 +152,7 @@ class _Fetching:
                     f"{self.hub_id}: the hub publishes no checksum of {file.rfilename}; use another HF_ENDPOINT"
                 )
             found[file.rfilename] = Known("the hub", int(file.size), {name: str(sum_) for name, sum_ in sums.items()})
-        write_text(path, json.dumps({name: [known.n_bytes, known.sums] for name, known in found.items()}))
+        write_text(self.listing, json.dumps({name: [known.n_bytes, known.sums] for name, known in found.items()}))
         return found
 
     def _bring(self, wanted: dict[str, Known]) -> None:

@@ -1,27 +1,44 @@
-"""Training in several processes, or on a GPU: DDP and ZeRO through accelerate."""
+"""Training in several processes, or on a GPU: DDP and ZeRO through accelerate, FSDP2 as PyTorch has it.
+
+(accelerate has FSDP2 for accelerators alone, so it could not be held against one process on CPU.)
+"""
 
 from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Callable, Iterator
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
+from torch.distributed import checkpoint
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_model_state_dict,
+    get_state_dict,
+    set_model_state_dict,
+    set_state_dict,
+)
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
 from stages.core.packed_loss import SupervisedLoss
 from stages.core.packing import Pack
 from stages.core.topology import STARTED, Rank
 from stages.errors import InputError
-from stages.runtime.training import Check, Done, Recipe, Work, clip, load_trained, save_trained
+from stages.runtime.machine import peak_bytes
+from stages.runtime.model import load_model
+from stages.runtime.training import Check, Done, Recipe, Work, clip, load_trained, moments_to_come, save_trained
 
 TIMEOUT = timedelta(hours=2)  # of one meeting of all processes
 
 
 class Accelerated:
-    """One GPU, DDP, or DeepSpeed's ZeRO."""
+    """One GPU, DDP, DeepSpeed's ZeRO, or FSDP2."""
 
     dtype = torch.float32
 
@@ -37,7 +54,7 @@ class Accelerated:
         has_gpu = torch.cuda.is_available()
         handlers: list[Any] = [DistributedDataParallelKwargs(gradient_as_bucket_view=True)]
         plugin = None
-        self.is_zero = strategy.startswith("zero")
+        self.is_zero, self.is_fsdp = strategy.startswith("zero"), strategy == "fsdp2"
         if self.is_zero:
             plugin = _deepspeed(strategy, recipe)
         # Others wait while the first process writes a candidate. accelerate finds no backend for DeepSpeed on CPU, and
@@ -51,16 +68,34 @@ class Accelerated:
             kwargs_handlers=handlers,
         )
         self.device = self._accelerator.device
-        self.recipe, self.rank = recipe, rank
+        self.recipe, self.rank, self.strategy, self._plugin = recipe, rank, strategy, plugin
+        self.held_before = peak_bytes()
         if self.is_zero and recipe.is_bf16:  # whose optimizer keeps fp32 weights
             self.dtype = torch.bfloat16
         self.n_workers, self.mine = rank.world_size, slice(rank.rank, rank.rank + 1)
         self.is_main = rank.rank == 0
         check_joined(self._accelerator.num_processes, rank, self.device)
 
+    def read(self, folder: Path, dtype: torch.dtype) -> Any:  # noqa: ANN401
+        """Load a base without as many copies of it in a host's memory as there are processes.
+
+        Onto a GPU weight by weight. ZeRO-3 and FSDP2 share the weights out from the first process, so the others read
+        none. ZeRO in bf16 starts from bf16 weights.
+        """
+        load = partial(load_model, folder, dtype=str(dtype).removeprefix("torch."))
+        if self.is_fsdp:
+            return _read_by_first(partial(load, where={"device_map": {"": "cpu"}}))
+        if self.strategy.startswith("zero3"):
+            return load()
+        return load(where={"device_map": {"": self.device}})
+
     def prepare(self, loss: SupervisedLoss) -> None:
         """Take the model on."""
         self.model, self.vocab_size = loss.model, loss.vocab_size
+        if self.is_fsdp:
+            self._module = _fully_sharded(loss, self.device, is_bf16=self.recipe.is_bf16)
+            self._optimizer = self.recipe.optimizer(loss.model)
+            return
         self._module, self._optimizer = self._accelerator.prepare(loss, self.recipe.optimizer(loss.model))
 
     def close(self) -> None:
@@ -76,7 +111,8 @@ class Accelerated:
         loss = norm = 0.0
         for i, (pack, n_parts) in enumerate(zip(packs, work.n_parts, strict=True)):
             is_last = i == len(packs) - 1
-            with contextlib.nullcontext() if is_last or self.is_zero else self._accelerator.no_sync(self._module):
+            is_summed = is_last or self.is_zero or self.is_fsdp  # over the processes; shards of a sum take less room
+            with contextlib.nullcontext() if is_summed else self._accelerator.no_sync(self._module):
                 summed = self._module(on_device(pack, self.device), n_parts, (work.seed, work.step))
                 total += summed.detach()
                 if is_last:
@@ -95,6 +131,38 @@ class Accelerated:
             self._optimizer.zero_grad(set_to_none=True)
         return Done(loss, norm)
 
+    def rehearse(self, work: Work) -> None:
+        """A step's forward and backward pass, which changes nothing.
+
+        The loss counts zero times: the gradients that ZeRO adds up until a step, and keeps to itself, stay zero.
+        """
+        (packs,) = work.packs
+        for pack, n_parts in zip(packs, work.n_parts, strict=True):
+            summed = self._module(on_device(pack, self.device), n_parts, (work.seed, work.step))
+            self._backward(summed * 0.0, is_last=False)
+        if not self.is_zero:
+            self._optimizer.zero_grad(set_to_none=True)
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
+
+    def moments_to_come(self) -> int:
+        """Bytes that the optimizer takes with the first step and not before; ZeRO has them from the start."""
+        return 0 if self.is_zero else moments_to_come(getattr(self._optimizer, "optimizer", self._optimizer))
+
+    @contextlib.contextmanager
+    def plainly(self) -> Iterator[None]:
+        """Where models load as they do in a process that does not train: ZeRO-3 would shard them, in every process."""
+        if self._plugin is None:
+            yield
+            return
+        from transformers.integrations import unset_hf_deepspeed_config
+
+        unset_hf_deepspeed_config()
+        try:
+            yield
+        finally:
+            self._plugin.set_deepspeed_weakref()
+
     def _backward(self, loss: torch.Tensor, *, is_last: bool) -> None:
         if self.is_zero:  # DeepSpeed would divide by the accumulated passes once more
             self._accelerator.deepspeed_engine_wrapped.backward(loss, sync_gradients=is_last, scale_wrt_gas=False)
@@ -103,7 +171,10 @@ class Accelerated:
 
     def weights(self) -> dict[str, torch.Tensor] | None:
         """All weights under the names of the causal LM, with what was added to it; None but in the first process."""
-        state = self._accelerator.get_state_dict(self._module)
+        if self.is_fsdp:
+            state = get_model_state_dict(self._module, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
+        else:
+            state = self._accelerator.get_state_dict(self._module)
         if not self.is_main:
             return None
         return {name.removeprefix("model."): weight.cpu() for name, weight in state.items()}
@@ -112,6 +183,8 @@ class Accelerated:
         """Write what a run can go on from; every process its part."""
         if self.is_zero:
             self._module.save_checkpoint(str(folder), exclude_frozen_parameters=True)
+        elif self.is_fsdp:
+            checkpoint.save(self._shards(), checkpoint_id=folder / "shards")
         elif self.is_main:
             save_trained(self.model, self._optimizer, folder)
 
@@ -119,8 +192,22 @@ class Accelerated:
         """Go on from what `save` wrote."""
         if self.is_zero:
             self._module.load_checkpoint(str(folder), load_module_strict=False)
+        elif self.is_fsdp:
+            shards = self._shards()
+            checkpoint.load(shards, checkpoint_id=folder / "shards")
+            options = StateDictOptions(strict=False)  # what is frozen is not there
+            set_state_dict(
+                self._module, self._optimizer, model_state_dict=shards["weights"],
+                optim_state_dict=shards["optimizer"], options=options,
+            )  # fmt: skip
         else:
             load_trained(self.model, self._optimizer, folder)
+
+    def _shards(self) -> dict[str, Any]:
+        """What this process holds of the trained weights and of the optimizer."""
+        options = StateDictOptions(ignore_frozen_params=True)
+        weights, optimizer = get_state_dict(self._module, self._optimizer, options=options)
+        return {"weights": weights, "optimizer": optimizer}
 
     def same(self, number: int) -> bool:
         """Whether all processes have the same number."""
@@ -137,6 +224,40 @@ class Accelerated:
     def wait(self) -> None:
         """Until every process is here."""
         self._accelerator.wait_for_everyone()
+
+
+def _read_by_first(load: Callable[[], Any]) -> Any:  # noqa: ANN401
+    """In the first process of a host load a model; in the others make one without memory, whose weights are to come."""
+    asked = {"ACCELERATE_USE_FSDP": "true", "FSDP_CPU_RAM_EFFICIENT_LOADING": "true"}  # as transformers is told
+    os.environ.update(asked)
+    try:
+        model = load()
+    finally:
+        for name in asked:
+            del os.environ[name]
+    for module in model.modules():
+        for name, weight in module.named_parameters(recurse=False):
+            if weight.is_meta:
+                setattr(module, name, torch.nn.Parameter(torch.empty_like(weight, device="cpu")))
+    model.tie_weights()
+    return model
+
+
+def _fully_sharded(loss: SupervisedLoss, device: torch.device, *, is_bf16: bool) -> SupervisedLoss:
+    """Shard a model's weights over all processes, block by block, with those of the first.
+
+    Blocks are gathered for their passes; embeddings, head and the last norm stay gathered from the forward pass to the
+    end of the backward pass. fp32 weights and sums of gradients, bf16 in the passes.
+    """
+    whole = loss.state_dict() if dist.get_rank() == 0 else {}
+    mesh = init_device_mesh(device.type, (dist.get_world_size(),))
+    dtypes = MixedPrecisionPolicy(torch.bfloat16, torch.float32) if is_bf16 else MixedPrecisionPolicy()
+    for block in getattr(loss.model.get_decoder(), "layers", ()):
+        fully_shard(block, mesh=mesh, mp_policy=dtypes)
+    fully_shard(loss, mesh=mesh, mp_policy=dtypes)
+    options = StateDictOptions(full_state_dict=True, broadcast_from_rank0=True)
+    set_model_state_dict(loss, whole, options=options)
+    return loss
 
 
 def _deepspeed(strategy: str, recipe: Recipe) -> Any:  # noqa: ANN401 - accelerate's DeepSpeedPlugin

@@ -4,9 +4,8 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import torch
-
-from stages.core.training_cost import flops, peak_flops
+from stages.core.training_cost import flops
+from stages.runtime.machine import peak_of_gpu
 from stages.runtime.shapes import read_shape
 
 
@@ -17,7 +16,7 @@ class Speed:
         self, base: Path, *, n_processes: int, rank: int | None = None, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._clock, self._rank = clock, rank  # LoRA's
-        peak = peak_flops(torch.cuda.get_device_name()) if torch.cuda.is_available() else None
+        peak = peak_of_gpu()
         self._peak = peak and peak * n_processes
         self._shape = read_shape(base) if peak else None
         self._start: float | None = None

@@ -18,7 +18,7 @@ from stages.errors import InputError
 from stages.runtime.files import empty_table, write_table, writing
 
 GROUP_ROWS = 10_000  # rows of a row group of the merged file
-_STEP_ROWS = 1000  # of a row group of a part: as fine as parts can be read
+_STEP_ROWS = 200  # of a row group of a part: as fine as parts can be read; two of each part are held in a merge
 _BATCH_ROWS = 2000  # kept as Python objects before they become columns
 _BYTES_A_CHAR = 3  # of memory, from text to the encoded part
 

@@ -7,6 +7,7 @@ global norm and the optimizer.
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +18,9 @@ import torch
 from stages.core.packed_loss import SupervisedLoss
 from stages.core.packing import Pack
 from stages.core.replicas import Replicas
+from stages.core.topology import Rank
+from stages.runtime.machine import peak_bytes
+from stages.runtime.model import load_model
 
 Check = Callable[[float, float], None]  # told a step's loss and gradient norm before the weights change; may raise
 SMALL = 20_000_000  # weights, up to which threads with a replica each beat threads that split operations
@@ -51,6 +55,7 @@ class Recipe(NamedTuple):
 class Threads:
     """One process on CPU: a small model as replicas on threads, a larger one on PyTorch's own threads."""
 
+    strategy, rank = "single", Rank(0, 1, 0, 1)
     dtype = torch.float32  # of the weights that are trained
     is_main = True
     mine = slice(None)  # of the workers
@@ -58,7 +63,12 @@ class Threads:
 
     def __init__(self, recipe: Recipe) -> None:
         self.recipe = recipe
+        self.held_before = peak_bytes()  # the model is not here yet
         self._replicas: Replicas | None = None
+
+    def read(self, folder: Path, dtype: torch.dtype) -> Any:  # noqa: ANN401
+        """Load a base."""
+        return load_model(folder, dtype=str(dtype).removeprefix("torch."))
 
     def prepare(self, loss: SupervisedLoss) -> None:
         """Take the model on."""
@@ -82,16 +92,33 @@ class Threads:
             work: the step.
             check: told the loss and the gradient's norm before the weights change.
         """
-        parts = [(work, packs, self.recipe.is_bf16) for packs in work.packs]
-        if self._replicas is None:
-            total = sum(_on_cpu(self.loss, part) for part in parts)
-        else:
-            total = sum(self._replicas.each(_on_cpu, parts))
-            self._replicas.add_gradients()
+        total = self._gradients(work)
         norm = clip(self.loss, self.recipe.max_grad_norm)
         check(total / work.n_tokens, norm)
         _update(self.optimizer, work.lr)
         return Done(total / work.n_tokens, norm)
+
+    def _gradients(self, work: Work) -> float:
+        """Forward and backward pass; the sum of the losses."""
+        parts = [(work, packs, self.recipe.is_bf16) for packs in work.packs]
+        if self._replicas is None:
+            return sum(_on_cpu(self.loss, part) for part in parts)
+        total = sum(self._replicas.each(_on_cpu, parts))
+        self._replicas.add_gradients()
+        return total
+
+    def rehearse(self, work: Work) -> None:
+        """A step's forward and backward pass, which changes nothing."""
+        self._gradients(work)
+        self.optimizer.zero_grad(set_to_none=True)
+
+    def moments_to_come(self) -> int:
+        """Bytes that the optimizer takes with the first step and not before."""
+        return moments_to_come(self.optimizer)
+
+    def plainly(self) -> contextlib.AbstractContextManager[None]:
+        """Where models load as they do in a process that does not train."""
+        return contextlib.nullcontext()
 
     def weights(self) -> dict[str, torch.Tensor]:
         """All weights under the names of the causal LM, with what was added to it."""
@@ -147,9 +174,19 @@ def _on_cpu(loss: SupervisedLoss, part: tuple[Work, list[Pack], bool]) -> float:
     return total
 
 
+def moments_to_come(optimizer: torch.optim.Optimizer) -> int:
+    """Bytes of the moments that AdamW has not made yet: as many as its parameters have, twice. Plain SGD has none."""
+    if not isinstance(optimizer, torch.optim.AdamW) or optimizer.state:
+        return 0
+    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+    own = [weight.to_local() if hasattr(weight, "to_local") else weight for weight in weights]  # of sharded ones a part
+    return sum(2 * weight.numel() * weight.element_size() for weight in own)
+
+
 def clip(module: torch.nn.Module, max_norm: float | None) -> float:
     """Clip gradients by their global norm, and give what it was."""
-    return float(torch.nn.utils.clip_grad_norm_(module.parameters(), math.inf if max_norm is None else max_norm))
+    norm = torch.nn.utils.clip_grad_norm_(module.parameters(), math.inf if max_norm is None else max_norm)
+    return float(norm.full_tensor() if hasattr(norm, "full_tensor") else norm)  # FSDP2's is of a shard
 
 
 def _update(optimizer: torch.optim.Optimizer, lr: float) -> None:

@@ -10,6 +10,7 @@ from seed and step, so the state holds no random numbers.
 
 import hashlib
 import json
+import math
 import os
 import shutil
 import time
@@ -21,7 +22,7 @@ from stages.errors import ParamsError
 from stages.runtime.parallel import in_order
 from stages.runtime.shards import file_digest
 
-EVERY_S = "LIMA_STATE_EVERY_S"  # environment: seconds between two states, in place of the rule below
+EVERY_S = "LIMA_STATE_EVERY_S"  # environment: seconds between two states, in place of the rule below; inf: keep none
 LEAST_S = 10.0
 SHARE = 20  # a state may cost a twentieth of the time between two of them
 
@@ -61,6 +62,15 @@ class TrainingState:
             self._every_s = float(os.environ[EVERY_S]) if EVERY_S in os.environ else None
         except ValueError:
             raise ParamsError(f"{EVERY_S}: must be a number of seconds, got {os.environ[EVERY_S]!r}") from None
+
+    @property
+    def keeps(self) -> bool:
+        """Whether states are kept at all."""
+        return self._every_s != math.inf
+
+    def n_bytes(self) -> int:
+        """What an interrupted run has written here."""
+        return sum(path.stat().st_size for path in self.folder.rglob("*") if path.is_file())
 
     def begin(self) -> None:
         """Make the folder, and remove what runs of this arm with other inputs left."""

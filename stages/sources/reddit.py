@@ -53,7 +53,11 @@ _TAG = re.compile(r"\s*\[\s*([^\][]{1,20}?)\s*\]\s*")
 _SERIOUS = re.compile(r"\s*[\[(]serious[\])]\s*", re.IGNORECASE)
 _LINK = re.compile(r"!?\[([^\][]{0,500})\]\((?:[^()\s]|\([^()\s]{0,200}\)){1,2000}(?:\s\"[^\"]{0,200}\")?\)")
 _GONE = {"[deleted]", "[removed]", "[deleted by user]", "[ removed by reddit ]"}
-_BOT = re.compile(r"automoderator|.*[-_]?bot", re.IGNORECASE)
+# "WritingPromptsBot", "haiku_bot" and what is known to be one, but not "Talbot" or "abbot"
+_BOT = re.compile(
+    r"(?:.*[-_0-9])?(?i:bot)|.*[a-z](?:Bot|BOT)|"
+    r"(?i:automoderator|autotldr|autowikibot|haikubot|imgurtranscriber|remindmebot|sneakpeekbot|totesmessenger|wikitextbot)"
+)
 _INTEGER = re.compile(r"-?[0-9]{1,19}")
 _ID = re.compile(r"[0-9a-z]{1,12}")
 _IN_PERMALINK = re.compile(r"/r/(\w+)/")

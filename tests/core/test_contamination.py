@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 import random
+import re
+import string
 from collections.abc import Callable
 from pathlib import Path
 
@@ -75,6 +77,18 @@ def test_short_prompts_count_when_they_are_whole() -> None:
     assert leaks([ten.replace("Marsh", "Field")], [ten])[0].similarity == 0.9
 
 
+def test_a_copy_without_apostrophes_or_hyphens_is_the_same_prompt() -> None:
+    prompt = "What's your favorite so-called B-movie, and what’s mine?"
+    rows = [
+        "Whats your favorite so-called B-movie and whats mine",
+        "Whats your favorite socalled Bmovie and whats mine",
+    ]
+    assert [leak.rule for leak in leaks(rows, [prompt])] == ["same_prompt"] * 2
+    held = [f"So: {row}. That was it." for row in rows]
+    assert [leak[1:4] for leak in leaks(held, ["Another?", prompt])] == [(1, "contains_prompt", 1.0)] * 2
+    assert leaks(["Whats your favorite so-called B-song, and whats mine"], ["What's my B-song"]) == []
+
+
 def test_a_common_phrase_counts_only_as_the_whole_prompt() -> None:
     prompt = "Tell me a joke"
     assert leaks(["So he said: tell me a joke. And she did."], [prompt]) == []
@@ -114,6 +128,9 @@ COPIES: dict[str, Callable[[str], str]] = {
     "verbatim": str,
     "recased": str.swapcase,
     "repunctuated": lambda text: text.replace(" ", " - ").rstrip("?.!") + " ...",
+    "without apostrophes": lambda text: re.sub("['’]", "", text),
+    "without punctuation": lambda text: "".join(c for c in text if c.isalnum() or c.isspace()),
+    "without the punctuation of ASCII": lambda text: text.translate(str.maketrans("", "", string.punctuation)),
     "first nine of ten": lambda text: " ".join(text.split()[: -(len(text.split()) // 10) or None]),
 }
 

@@ -1,4 +1,5 @@
 import re
+from typing import Any
 
 import polars as pl
 import pytest
@@ -71,13 +72,51 @@ def test_a_difference_touching_zero_is_not_clear_of_it() -> None:
 
 def test_an_epoch_without_a_grade_leaves_the_other_curve() -> None:
     rows = [
-        ("ours", 5, 0, None, None, None, None, 6.0, None, None, None, 0),
-        ("ours", 10, 0, None, None, None, None, 7.0, None, None, None, 1),
+        ("ours", 5, 0, None, None, None, None, 6.0, "grade", None, None, None, 0),
+        ("ours", 10, 0, None, None, None, None, 7.0, "grade", None, None, None, 1),
     ]
     (found,) = figures.checkpoints(pl.DataFrame(rows, schema=CHECKPOINTS, orient="row"), CAST)
-    assert found["grade"] is None
+    assert found["quality"] is None
     assert "ours, 10: 7.00" in found["perplexity"]
-    assert found["selected"] == [10]
+    assert (found["selected"], found["why"]) == ([10], "the earliest candidate, as nothing told them apart")
+
+
+def curve(by: str, *quality: float | None, grades: bool = False) -> dict[str, Any]:
+    """What `checkpoints` gives for one arm with epochs 1, 2, ... of these qualities, the last one kept."""
+    rows = [
+        {"arm": "ours", "epoch": epoch, "mean_helpfulness": worth if grades else None, "perplexity": 6.0, "by": by,
+         "quality": worth, "selected": int(epoch == len(quality))}
+        for epoch, worth in enumerate(quality, 1)
+    ]  # fmt: skip
+    (found,) = figures.checkpoints(pl.DataFrame(rows, schema=CHECKPOINTS), CAST)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("by", "quality", "why"),
+    [
+        ("grade", (4.0, 5.0), "mean grade on the dev prompts is within one paired standard error"),
+        ("pairs", (-0.2, 0.2), "Bradley-Terry strength on the dev prompts is within one standard error"),
+        ("perplexity", (-7.0, -6.0), "the one with the lowest held-out perplexity"),
+        ("pairs", (None, None), "the earliest candidate, as nothing told them apart"),
+        ("grade", (4.0,), "the only candidate"),
+        ("grade", (None,), "the only candidate"),
+    ],
+)
+def test_why_an_epoch_was_kept_follows_from_what_it_was_chosen_by(by: str, quality: Any, why: str) -> None:
+    assert why in curve(by, *quality)["why"]
+
+
+def test_strengths_are_drawn_where_nothing_is_graded_and_the_perplexity_once() -> None:
+    assert "Bradley-Terry strength" in curve("pairs", -0.2, 0.2)["quality"]
+    assert "mean helpfulness" in curve("grade", 4.0, 5.0, grades=True)["quality"]
+    assert curve("perplexity", -7.0, -6.0)["quality"] is None
+
+
+def test_what_300_prompts_show_follows_the_confidence() -> None:
+    """(1.960 + 0.842) sqrt(0.25 * 0.8 / 300) = 7.2 points; at 99 % 2.576 stands for 1.960."""
+    assert figures.power(confidence=0.95)["points"] == pytest.approx(7.2, abs=0.05)
+    assert figures.power(confidence=0.99)["points"] == pytest.approx(8.8, abs=0.05)
 
 
 def test_grades_without_outcomes_have_no_bar() -> None:

@@ -184,6 +184,14 @@ def test_a_word_of_the_first_person_is_a_word_and_no_pattern() -> None:
     assert judged(rules, response="Bakers met the miller at the gate.") is None
 
 
+@pytest.mark.parametrize("rule", ["references", "template_opening"])
+def test_what_a_pattern_sets_ends_with_it(rule: str) -> None:
+    limits = {"groups": ["stack_exchange_stem"], "patterns": ["(?-i)Miller", "baker"]}
+    rules = Rules.model_validate({**MINIATURE.model_dump(), rule: limits})
+    assert judged(rules, response="BAKER is what the family was called.") is not None
+    assert judged(rules, response="MILLER is what the family was called.") is None
+
+
 @pytest.mark.parametrize(
     "limits",
     [

@@ -126,19 +126,19 @@ def test_checkpoints_show_the_curve_and_the_epoch_taken() -> None:
     curve = Curve(standing_by_grade(given, [5, 10]), given, exact_rate={5: 0.0, 10: 0.5}, perplexity={5: 7.5})
     table = checkpoints_table({"x": curve}, INTERVALS)
     assert table.columns == [
-        "arm", "epoch", "n", "mean_helpfulness", "low", "high", "exact_rate", "perplexity", "quality", "behind",
-        "error", "selected",
+        "arm", "epoch", "n", "mean_helpfulness", "low", "high", "exact_rate", "perplexity", "by", "quality",
+        "behind", "error", "selected",
     ]  # fmt: skip
     assert table.drop("low", "high").rows() == [
-        ("x", 5, 2, 1.5, 0.0, 7.5, 1.5, 4.0, 0.0, 0),
-        ("x", 10, 2, 5.5, 0.5, None, 5.5, 0.0, 0.0, 1),
+        ("x", 5, 2, 1.5, 0.0, 7.5, "grade", 1.5, 4.0, 0.0, 0),
+        ("x", 10, 2, 5.5, 0.5, None, "grade", 5.5, 0.0, 0.0, 1),
     ]
 
 
 def test_an_epoch_without_grades_has_empty_numbers() -> None:
     given = grades(EPOCH_GRADE, {"epoch": 5, "prompt_id": "p1", "unscored_reason": "no_reference"})
     table = checkpoints_table({"x": Curve(standing_by_grade(given, [5]), given, {5: None}, {5: 7.5})}, INTERVALS)
-    assert table.rows() == [("x", 5, 0, None, None, None, None, 7.5, None, None, None, 1)]
+    assert table.rows() == [("x", 5, 0, None, None, None, None, 7.5, "grade", None, None, None, 1)]
 
 
 def test_grades_have_shares_over_the_graded_and_safety_over_the_asked() -> None:

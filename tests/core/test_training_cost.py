@@ -119,8 +119,18 @@ def test_lora_needs_less_everywhere(strategy):
     full, lora = (
         memory(LLAMA_7B, BF16._replace(rank=rank), strategy, n_processes=4, n_on_host=4) for rank in (None, 32)
     )
-    assert lora.state < full.state
-    assert lora.host <= full.host
+    assert lora.state + lora.host < full.state + full.host
+    assert lora.host <= full.host  # with offload a card holds LoRA's matrices beside what it holds of the base anyway
+
+
+@pytest.mark.parametrize(
+    ("strategy", "state", "host"),
+    [("zero2", 2 + 16 / 4, 0), ("zero3", 18 / 4, 0), ("zero3-offload", 2 / 4, 20)],
+)
+def test_sharded_state_by_hand(strategy, state, host):
+    """bf16 weights 2, gradients in fp32 4, master weights and moments 12; in host memory the gradients twice."""
+    needed = memory(LLAMA_7B, BF16, strategy, n_processes=4, n_on_host=4)
+    assert (needed.state, needed.host) == (state * LLAMA_7B.n_weights, host * LLAMA_7B.n_weights)
 
 
 def test_cards_are_known_by_the_names_that_drivers_give():

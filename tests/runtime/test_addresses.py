@@ -63,6 +63,20 @@ def test_what_is_kept_is_not_asked_for_again(server):
     assert len(server.asked) == n_asked
 
 
+def test_a_temporary_experiment_downloads_nothing_that_its_project_has(server, tmp_path, monkeypatch):
+    pull_mine()
+    workspace = tmp_path / ".dvc/tmp/exps/standalone/tmpab12"
+    for name in ("data/catalog", "data/pins"):
+        shutil.copytree(tmp_path / name, workspace / name)
+    shutil.copyfile("params.yaml", workspace / "params.yaml")
+    monkeypatch.chdir(workspace)
+    monkeypatch.setattr(files, "CACHE", workspace / ".cache")
+    server.asked.clear()
+    assert pull_mine() == CONTENT
+    assert server.asked == []
+    assert not (workspace / ".cache").exists()
+
+
 def test_without_pins_a_file_of_the_same_version_is_not_fetched_again(server):
     pull_mine()
     shutil.rmtree("data/pins")

@@ -23,7 +23,7 @@ from stages import pull
 from stages.core import transfer
 from stages.core.catalog import Known
 from stages.errors import InputError
-from stages.runtime import files
+from stages.runtime import addresses, files
 from stages.runtime.downloads import Downloads, Job
 from stages.runtime.kept_files import KeptFiles
 from tests.downloading import archive, make_project, pins, pull_mine, sha256, write_params
@@ -340,6 +340,21 @@ def test_more_than_the_limit_is_said_before_the_first_byte(server):
     assert server.gets(PATH) == []
     write_params(f"{server.url}/dumps", only=[NAME], max_total_bytes=50_000)
     assert pull_mine() == {NAME: BEER}
+
+
+def test_more_than_the_limit_is_noticed_as_it_comes_where_no_length_is_said(server):
+    server.heads[PATH] = server.always[PATH] = chunked()
+    write_params(f"{server.url}/dumps", only=[NAME], max_total_bytes=49_999)
+    refused(r"sources\.mine: must have at most 49,999 bytes to download, got more of files whose length no server says")
+    write_params(f"{server.url}/dumps", only=[NAME], max_total_bytes=50_000)
+    assert pull_mine() == {NAME: BEER}
+
+
+def test_a_disk_that_fills_is_noticed_before_it_is_full_where_no_length_is_said(server, monkeypatch):
+    server.heads[PATH] = server.always[PATH] = chunked()
+    usage = shutil.disk_usage(".")
+    monkeypatch.setattr(addresses.shutil, "disk_usage", lambda _: usage._replace(free=2**26 - 1))
+    refused(r"downloads: must have 67,108,864 bytes free, got 67,108,863 while files come whose length no server says")
 
 
 def test_nothing_listens(server):

@@ -74,6 +74,16 @@ def unversioned(*, stop_at: int | None = None) -> Fault:
     return fault
 
 
+def test_a_temporary_experiment_asks_for_nothing_that_its_project_has(
+    hub: Hub, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fetched()
+    n_asked = len(hub.asked())
+    monkeypatch.setattr(files, "CACHE", tmp_path / ".dvc/tmp/exps/tmpab12/.cache")
+    assert fetched() == contents(model)
+    assert len(hub.asked()) == n_asked
+
+
 def test_the_files_come_as_they_are_and_a_rerun_asks_for_nothing(hub: Hub, model: Path) -> None:
     assert fetched() == contents(model)
     n_asked = len(hub.asked())

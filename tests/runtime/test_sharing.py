@@ -62,6 +62,23 @@ def test_of_a_killed_process_only_what_was_under_way_is_asked_again(tmp_path: Pa
     assert sum(n_asked.values()) <= N + 3  # the three under way at the kill
 
 
+def test_a_folder_that_a_temporary_experiment_lacks_is_that_of_its_project(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace = tmp_path / "project/.dvc/tmp/exps/standalone/tmpab12"
+    for folder in (tmp_path / "dumps", tmp_path / "project/dumps", tmp_path / "project/data", workspace / "data"):
+        folder.mkdir(parents=True)
+    monkeypatch.setattr(files, "CACHE", Path(".cache"))  # as without DVC_ROOT
+    monkeypatch.chdir(workspace)
+    assert files.named_folder("dumps") == tmp_path / "project/dumps"
+    assert files.named_folder("../dumps").resolve() == tmp_path / "dumps"
+    assert files.named_folder("data") == Path("data")  # of the commit that the experiment is about
+    assert files.named_folder(str(tmp_path / "dumps")) == tmp_path / "dumps"
+    assert files.named_folder("gone") == Path("gone")
+    monkeypatch.chdir(tmp_path / "project")
+    assert files.named_folder("dumps") == Path("dumps")
+
+
 @pytest.mark.parametrize(
     ("root", "shared"),
     [

@@ -187,6 +187,21 @@ def test_markdown_loses_links_and_entities_once():
     assert reddit._markdown(text) == "A <b> link  [x] (y) &amp; end"
 
 
+@pytest.mark.parametrize(
+    ("author", "is_bot"),
+    [
+        *dict.fromkeys(
+            ("AutoModerator", "automoderator", "WritingPromptsBot", "haiku_bot", "Image-Linker-BOT"), True
+        ).items(),
+        *dict.fromkeys(("RemindMeBOT", "Bot", "R2Bot", "sneakpeekbot", "xkcd1bot"), True).items(),
+        *dict.fromkeys(("Talbot", "abbot", "ABBOT", "bothy", "Robotic", "Cabot", "Bot_fan"), False).items(),
+    ],
+)
+def test_a_bot_is_known_by_how_its_name_ends_and_no_person_for_that(tmp_path, author, is_bot):
+    zst(tmp_path / "all.zst", submission(), comment("c1", score=9, author=author), comment("c2", body="two"))
+    assert (rows(tmp_path)[0][0].messages[1]["content"] == "two") == is_bot
+
+
 def test_a_window_beyond_the_default_limit_is_read(tmp_path):
     zst(tmp_path / "RS.zst", submission(), window_log=28)
     assert rows(tmp_path)[1].n_read == 1
