@@ -1,11 +1,13 @@
 """Near-duplicates: how fast, how many found, how many rightly, in how much memory; beside three peers.
 
 python -m bench.dedup [--sizes 200000 1000000] [--peer-sizes 20000] [--peers datasketch=<python> ...] [--repeats 3]
+                      [--templated 20000]
 
 Documents are those of bench/dedup_corpus.py. Each run is a process of its own, from parquet to a result on disk:
 `dedup` is the stage (near-duplicates, dev and test prompts, tables written), `near-duplicates alone` the stage without
 prompts and without the tables of what stays, which is what the peers do; `again` has all rows known, `one source more`
-all but an eighth. A peer is named with the Python of its environment: `uv venv`, or
+all but an eighth. `--templated` adds a corpus of 200,000 documents of which so many are of one template, alike but
+below the threshold. A peer is named with the Python of its environment: `uv venv`, or
 
     python -m venv /tmp/peers && /tmp/peers/bin/pip install -r bench/requirements.txt
 
@@ -167,6 +169,7 @@ def main() -> None:
     parser.add_argument("--peer-sizes", type=int, nargs="+", default=[20_000], help="documents, for peers and for us")
     parser.add_argument("--peers", nargs="*", default=[], help="<name>=<python>: datasketch, rensa, text_dedup")
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--templated", type=int, default=0, help="documents of one template, among 200,000")
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "lima-bench-dedup")
     parser.add_argument("--alone", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -186,6 +189,10 @@ def main() -> None:
         ours(folder, n, arguments.repeats)
         for name, _, python in (item.partition("=") for item in arguments.peers if n in arguments.peer_sizes):
             peer(name, python, folder, n, arguments.repeats)
+    if arguments.templated:
+        folder = arguments.folder / f"templated-{arguments.templated}"
+        make(folder, 200_000, n_templated=arguments.templated)
+        ours(folder, 200_000, arguments.repeats)
 
 
 if __name__ == "__main__":

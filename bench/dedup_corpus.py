@@ -1,12 +1,13 @@
 """Synthetic documents with planted near-duplicates of known Jaccard, as what the stage `dedup` reads.
 
-python -m bench.dedup_corpus <folder> <n> [--seed 1]
+python -m bench.dedup_corpus <folder> <n> [--seed 1] [--templated 0]
 
 Every document is a function of the seed and its number, so any can be made again: a copy makes its original and edits
 it. Words are Zipf-distributed over 60,000; of all documents a tenth ends with one of three common sentences, a tenth
 has curly quotes and accents, and a tenth are copies: the same, laid out otherwise, words replaced here and there, or a
 block replaced, the last two to a Jaccard between .5 and .995. The Jaccard of a pair is that of the sets of its 5-tuples
-of words, by plain Python. Writes into the folder
+of words, by plain Python. The last `templated` documents are of one template, 400 words of which 14 are each one's own:
+any two have a Jaccard of about .70, so none repeats another. Writes into the folder
 
     data/quality/{kept,unfiltered}.parquet, data/prompts/{dev,test}.parquet   as the stages before `dedup` would
     texts.parquet   id, text: the responses alone, for those who read no dialogues
@@ -54,15 +55,16 @@ class Plan(NamedTuple):
     seed: int
     n: int
     original: np.ndarray[Any, np.dtype[np.int64]]  # (n,) -1 where the document is none
+    n_templated: int  # the last ones
 
 
-def plan(seed: int, n: int) -> Plan:
+def plan(seed: int, n: int, *, n_templated: int) -> Plan:
     """Draw copies and originals, all different."""
-    drawn = np.random.default_rng(seed).permutation(n)
-    n_copies = int(n * COPIES)
+    drawn = np.random.default_rng(seed).permutation(n - n_templated)
+    n_copies = int(len(drawn) * COPIES)
     original = np.full(n, -1, dtype=np.int64)
     original[drawn[:n_copies]] = drawn[n_copies : 2 * n_copies]
-    return Plan(seed, n, original)
+    return Plan(seed, n, original, n_templated)
 
 
 @lru_cache(maxsize=1)
@@ -102,6 +104,14 @@ def document(seed: int, number: int) -> str:
     return " ".join(words)
 
 
+def templated(seed: int, number: int) -> str:
+    """Make a document of the template: its own words stand 28 apart."""
+    words = draw_words(np.random.default_rng((seed, 4)), 400)
+    own = np.random.default_rng((seed, number, 5)).integers(10**6, size=14)
+    words[7::28] = [f"own{word}" for word in own] + words[7::28][14:]
+    return " ".join(words)
+
+
 def edited(text: str, rng: np.random.Generator) -> tuple[str, str]:
     """Copy a text; and the kind of the copy."""
     kind = rng.choice(["exact", "format", "words", "block"], p=[0.1, 0.1, 0.48, 0.32])
@@ -136,6 +146,8 @@ def shingles(text: str, n: int = 5) -> set[tuple[str, ...]]:
 
 def text_of(plan: Plan, number: int) -> tuple[str, str | None]:
     """The document of a number, and the kind of copy that it is."""
+    if number >= plan.n - plan.n_templated:
+        return templated(plan.seed, number), None
     if plan.original[number] < 0:
         return document(plan.seed, number), None
     rng = np.random.default_rng((plan.seed, number, 1))
@@ -166,6 +178,7 @@ def make_shard(folder: Path, plan: Plan, first: int) -> None:
             "license": ["CC BY-SA 4.0"] * len(texts),
             "created": [None] * len(texts),
             "tags": [None] * len(texts),
+            "prompt_score": [None] * len(texts),
         },
         schema=EXAMPLE,
     )
@@ -179,11 +192,11 @@ def make_shard(folder: Path, plan: Plan, first: int) -> None:
     write_table(folder / f"shards/pairs-{first:09d}.parquet", pl.DataFrame(pairs, columns, orient="row"), columns)
 
 
-def make(folder: Path, n: int, *, seed: int = 1) -> None:
+def make(folder: Path, n: int, *, seed: int = 1, n_templated: int = 0) -> None:
     """Make the corpus of n documents; nothing where it is there."""
     if (folder / "pairs.parquet").is_file():
         return
-    drawn = plan(seed, n)
+    drawn = plan(seed, n, n_templated=n_templated)
     with ProcessPoolExecutor() as pool:
         list(pool.map(partial(make_shard, folder, drawn), range(0, n, SHARD)))
     rows = pl.scan_parquet(folder / "shards/rows-*.parquet")
@@ -214,8 +227,9 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("n", type=int)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--templated", type=int, default=0, help="documents, of the n")
     arguments = parser.parse_args()
-    make(arguments.folder, arguments.n, seed=arguments.seed)
+    make(arguments.folder, arguments.n, seed=arguments.seed, n_templated=arguments.templated)
 
 
 if __name__ == "__main__":

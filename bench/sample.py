@@ -80,6 +80,7 @@ def rows_of_text(n_rows: int) -> pl.DataFrame:
             ],
             **dict.fromkeys(("url", "author", "license", "created")),
             "tags": [[f"t{number}" for number in rng.integers(0, 2000, rng.integers(1, 6))] for _ in range(n_rows)],
+            "prompt_score": rng.geometric(0.05, n_rows),
         },
         schema=EXAMPLE,
     ).sort("id")

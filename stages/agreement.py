@@ -33,7 +33,7 @@ import polars as pl
 from stages.core.agreement_tables import agreement_groups_table, agreement_table
 from stages.core.intervals import Intervals
 from stages.core.people import PEOPLE, group_of
-from stages.core.preferences import resolve
+from stages.core.preferences import resolve, scored
 from stages.core.score_tables import BRADLEY_TERRY, bradley_terry_table
 from stages.core.votes import CHOSEN, FIRST, MEANINGS, ROLES, Votes, combine, majority
 from stages.errors import ParamsError
@@ -77,13 +77,30 @@ def run(votes: Votes, intervals: Intervals, *, people: Sequence[str], with_major
 
 
 def systems_table(pairs: pl.DataFrame, groups: Mapping[str, str], intervals: Intervals) -> pl.DataFrame:
-    """Bradley-Terry strengths of named systems by kind of annotators, against the system with the most comparisons."""
-    named = pairs.filter(~pl.col("a").is_in([FIRST, CHOSEN]))
-    if named.is_empty():
-        return pl.DataFrame(schema=BRADLEY_TERRY)
-    often = pl.concat([named["a"], named["b"].alias("a")]).value_counts().sort(["count", "a"], descending=[True, False])
+    """Bradley-Terry strengths of named systems by kind of annotators, against the system with the most comparisons.
+
+    A kind that never saw that one is told against its own most compared. A system that no chain of comparisons leads to
+    from there has no strength.
+    """
     kind = pl.col("annotator").replace_strict(dict(groups), return_dtype=pl.String)
-    return bradley_terry_table(named.with_columns(kind.alias("annotator")), anchor=often["a"][0], intervals=intervals)
+    named = pairs.filter(~pl.col("a").is_in([FIRST, CHOSEN])).with_columns(kind.alias("annotator"))
+    tables = [pl.DataFrame(schema=BRADLEY_TERRY)]
+    often = next(iter(_most_compared(scored(named))), None)
+    for (name,), some in sorted(scored(named).partition_by("annotator", as_dict=True).items()):
+        own = _most_compared(some)
+        anchor = often if often in own else next(iter(own))
+        tables.append(bradley_terry_table(some, anchor=anchor, intervals=intervals))
+        rest = [
+            (name, system, n, None, None, None) for system, n in own.items() if system not in tables[-1]["responder"]
+        ]
+        tables.append(pl.DataFrame(rest, schema=BRADLEY_TERRY, orient="row"))
+    return pl.concat(tables)
+
+
+def _most_compared(pairs: pl.DataFrame) -> dict[str, int]:
+    """How many comparisons each system took part in, the most first."""
+    both = pl.concat([pairs["a"], pairs["b"].alias("a")])
+    return dict(both.value_counts().sort(["count", "a"], descending=[True, False]).iter_rows())
 
 
 def annotators_table(votes: pl.DataFrame, pairs: pl.DataFrame, groups: Mapping[str, str]) -> pl.DataFrame:

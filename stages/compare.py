@@ -4,7 +4,8 @@ Reads, of two git revisions (branches, tags, commits, experiments' names, or `wo
 data/prompts/test.parquet (PROMPT), data/respond/<arm>.parquet (RESPONSE), data/grade/<arm>.parquet (GRADE) and
 data/judge/<opponent>.parquet (VERDICT), from DVC's cache or remote: nothing is checked out.
 Writes nothing; prints, for every arm, opponent and annotator that both runs have, the mean of each run, the second
-minus the first with its interval, and how likely a difference as large is by chance (sign-flip test over prompts).
+minus the first with its interval, the smallest true difference that so many prompts show in 80 % of runs, and how
+likely a difference as large as this one is by chance (sign-flip test over prompts).
 
     python -m stages.compare HEAD~1
     python -m stages.compare main one-judge
@@ -27,6 +28,7 @@ from stages.core.accuracy import measure_answers
 from stages.core.intervals import Intervals
 from stages.core.preferences import preference_values, resolve
 from stages.core.presentations import answers_by_key, prompts_by_id
+from stages.core.score_tables import POWER
 from stages.core.section import Section
 from stages.core.significance import Compared, compare
 from stages.errors import InputError
@@ -81,7 +83,7 @@ def run(first: Run, second: Run, intervals: Intervals) -> tuple[dict[Measure, Co
     found = {}
     for measure in [key for key in first.values if key in second.values]:
         some = [one.values[measure].filter(pl.col("prompt_id").is_in(same)) for one in (first, second)]
-        compared = compare(*some, scale=SCALES[measure.name], intervals=intervals)
+        compared = compare(*some, scale=SCALES[measure.name], intervals=intervals, power=POWER)
         if compared is not None:
             found[measure] = compared
     if not found:
@@ -134,13 +136,14 @@ def _of_arm(revision: Revision, arm: str, test: pl.DataFrame) -> Values:
 
 def table(found: Mapping[Measure, Compared], names: Sequence[str]) -> list[str]:
     """Lines for a terminal."""
-    rows = [["measure", "of", "by", *names, "difference", "interval", "p", "prompts"]]
+    rows = [["measure", "of", "by", *names, "difference", "interval", "detectable", "p", "prompts"]]
     order = {name: place for place, name in enumerate(SCALES)}
     for measure, one in sorted(found.items(), key=lambda item: (order[item[0].name], item[0])):
         n, *numbers = one.difference
         difference, low, high = (f"{number:+.3f}" for number in numbers)
         means = (f"{one.first:.3f}", f"{one.second:.3f}")
-        rows.append([*measure, *means, difference, f"[{low}, {high}]", _p(one.p_value), f"{n:,}"])
+        least = "-" if one.detectable is None else f"{one.detectable:.3f}"
+        rows.append([*measure, *means, difference, f"[{low}, {high}]", least, _p(one.p_value), f"{n:,}"])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return ["  ".join(_padded(row, widths)).rstrip() for row in rows]
 

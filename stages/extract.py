@@ -8,18 +8,20 @@ and how many rows have an unknown licence or author.
 LIMA s2.1 and s2.2 name the sources; how each is read, and what is *our reading*, stands in stages/sources/<format>.py.
 No threshold of quality is applied here: only what cannot be an example is left out.
 
-Rows go to disk as they come, so memory does not grow with the dump. Sites of Stack Exchange are read in as many
-processes as there are cores, each site kept under .cache/extract/ until the source is extracted from other files: a
-killed run goes on at the last finished site. Neither cores nor memory nor kept sites show in what is written.
+Rows go to disk as they come, so memory does not grow with the dump, but for the titles of wikiHow, some 300 bytes an
+article. Each site of Stack Exchange, and each file of wikiHow, Reddit and Super-NI, is kept under .cache/extract/ until
+the source is extracted from other files: a killed run goes on at the last finished one. Reddit's files are joined anew
+from what is kept of each; authored files are few and small, and nothing is kept of them. Sites are read in as many
+processes as there are cores. Neither cores nor memory nor what was kept show in what is written.
 """
 
 import csv
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, assert_never
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import polars as pl
 from pydantic import Field
@@ -28,7 +30,7 @@ from stages.core.formats import Format, Source
 from stages.core.rows import Candidate, Prompt, Tally
 from stages.core.section import Section
 from stages.errors import InputError
-from stages.runtime.files import write_table
+from stages.runtime.files import write_table, writing
 from stages.runtime.main import run_stage
 from stages.runtime.parallel import n_cores
 from stages.runtime.params import load_params
@@ -96,8 +98,7 @@ def main(source: str) -> None:
         if format_ == "stack_exchange":
             parts = read_sites(folder, shards, work, source=source, params=params)
         else:
-            rows, tally = read(format_, folder, source=source, params=params)
-            parts = run(rows, tally, work, memory_bytes=params.memory_mb * 2**20)
+            parts = READERS[format_](Files(folder, shards, work, source, params))
         write(source, parts, where=f"sources.{source}, {folder}")
 
 
@@ -143,8 +144,9 @@ def read_sites(folder: Path, shards: Shards, work: Path, *, source: str, params:
     )
     n = min(n_cores(), 1 + sum(dump.n_bytes for dump in dumps) // _MIN_BYTES_A_WORKER)
     limits = limits._replace(memory_bytes=params.memory_mb * 2**20 // n)
+    code = code_version(stack_exchange.__name__)
     with ThreadPoolExecutor(n) as threads, workers(n) as do:  # a fault ends the workers first, so that no thread waits
-        one = partial(_read_site, shards=shards, work=work, folder=folder, limits=limits, do=do)
+        one = partial(_read_site, shards=shards, work=work, folder=folder, limits=limits, code=code, do=do)
         each = map if n == 1 else threads.map
         keys = list(progress(each(one, dumps), desc="extract", total=len(dumps), unit="site"))
     shards.keep_only(keys)
@@ -157,7 +159,7 @@ def read_sites(folder: Path, shards: Shards, work: Path, *, source: str, params:
     return total
 
 
-def _read_site(dump: "Dump", *, shards: Shards, work: Path, folder: Path, limits: "Limits", do: Do) -> str:
+def _read_site(dump: "Dump", *, shards: Shards, work: Path, folder: Path, limits: "Limits", code: str, do: Do) -> str:
     """Read one site unless it is kept; gives its key."""
     from stages.sources import stack_exchange
 
@@ -166,14 +168,15 @@ def _read_site(dump: "Dump", *, shards: Shards, work: Path, folder: Path, limits
         {
             "site": dump.site._asdict(),
             "files": {str(path.relative_to(folder)): digest for path, digest in digests},
-            "code": code_version(),
+            "code": code,
             "limits": limits._replace(memory_bytes=0)._asdict(),
         }
     )
     if shards.find(key) is None:
         with shards.make(key) as (made, note):
             site_work = work / key
-            site_work.mkdir()
+            with writing(site_work):
+                site_work.mkdir()
             try:
                 note.update(stack_exchange.extract(dump, site_work, made, limits, do).note())
             finally:
@@ -187,45 +190,134 @@ def left_out(source: str, tally: Tally) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=dict(LEFT_OUT), orient="row")
 
 
-def read(
-    format_: Format, folder: Path, *, source: str, params: Params
-) -> tuple[Iterator[Candidate] | Iterator[Candidate | Prompt], Tally]:
-    """Choose the reader of a format. It starts to read when its rows are asked for; the tally is complete at the end.
+# --- files of other formats ---------------------------------------------------------------------------------------
 
-    The imports stand inside: a stage on one format is not to depend on the code of the others.
-    """
-    match format_:
-        case "stack_exchange":
-            raise AssertionError("sites are read by read_sites")
-        case "wikihow":
-            from stages.sources import wikihow
 
-            tally = Tally(wikihow.UNIT)
-            return wikihow.read(folder, source=source, max_post_chars=params.max_post_chars, tally=tally), tally
-        case "reddit":
-            from stages.sources import reddit
+class Files(NamedTuple):
+    """A source that is read file by file."""
 
-            tally = Tally(reddit.UNIT)
-            return reddit.read(
-                folder,
-                source=source,
-                max_post_chars=params.max_post_chars,
-                max_expansion=params.max_expansion,
-                tally=tally,
-            ), tally
-        case "natural_instructions":
-            from stages.sources import natural_instructions
+    folder: Path
+    shards: Shards
+    work: Path
+    source: str
+    params: Params
 
-            tally = Tally(natural_instructions.UNIT)
-            return natural_instructions.read(
-                folder, source=source, max_post_chars=params.max_post_chars, tally=tally
-            ), tally
-        case "authored":
-            from stages.sources import authored
+    @property
+    def memory_bytes(self) -> int:
+        """Of rows held at a time."""
+        return self.params.memory_mb * 2**20
 
-            tally = Tally(authored.UNIT)
-            return authored.read(folder, source=source, tally=tally), tally
-    assert_never(format_)
+    def each(
+        self, paths: Sequence[Path], code: str, fill: Callable[[Path, Path], dict[str, Any]], *, in_order: bool = False
+    ) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Yield the key and note of each file's shard, read now or kept; at the end others are gone.
+
+        Args:
+            paths: the files.
+            code: module that reads them.
+            fill: writes what is in a file to a folder, and gives a note on it.
+            in_order: whether what is in a file depends on those before.
+        """
+        limits = {"max_post_chars": self.params.max_post_chars, "max_expansion": self.params.max_expansion}
+        fixed = {"code": code_version(code), "stage": file_digest(Path(__file__)), "limits": limits}
+        keys: list[str] = []
+        for path in progress(paths, desc="extract", total=len(paths), unit="file"):
+            file = {"name": str(path.relative_to(self.folder)), "digest": file_digest(path)}
+            key = key_of({**fixed, "file": file, "before": keys[-1:] if in_order else []})
+            note = self.shards.find(key)
+            if note is None:
+                with self.shards.make(key) as (made, new):
+                    new.update(fill(path, made))
+                note = new
+            keys.append(key)
+            yield key, note
+        self.shards.keep_only(keys)
+
+    def add(self, total: Parts, key: str, note: dict[str, Any]) -> None:
+        """Take in a shard that `run` has filled."""
+        total.tally.add(Tally.from_note(note))
+        for path in self.shards.files(key):
+            (total.prompts if path.name.startswith("prompts-") else total.candidates).append(path)
+
+
+# The imports stand inside: a stage on one format is not to depend on the code of the others.
+
+
+def read_tasks(files: Files) -> Parts:
+    """Read Super-NI, a task a shard."""
+    from stages.sources import natural_instructions
+
+    def fill(path: Path, made: Path) -> dict[str, Any]:
+        tally = Tally(natural_instructions.UNIT)
+        limits = {"max_post_chars": files.params.max_post_chars, "memory_bytes": files.memory_bytes}
+        rows = natural_instructions.read(path, source=files.source, tally=tally, **limits)
+        return run(rows, tally, made, memory_bytes=files.memory_bytes).tally.note()
+
+    total = Parts([], [], Tally(natural_instructions.UNIT))
+    for key, note in files.each(natural_instructions.files(files.folder), natural_instructions.__name__, fill):
+        files.add(total, key, note)
+    return total
+
+
+def read_articles(files: Files) -> Parts:
+    """Read wikiHow, a file a shard; a title that an earlier file has is not taken again."""
+    from stages.sources import wikihow
+
+    seen = wikihow.Seen()
+
+    def fill(path: Path, made: Path) -> dict[str, Any]:
+        tally, n_before = Tally(wikihow.UNIT), len(seen.ids)
+        rows = wikihow.read(
+            path, source=files.source, max_post_chars=files.params.max_post_chars, tally=tally, seen=seen
+        )
+        run(rows, tally, made, memory_bytes=files.memory_bytes)
+        return {"tally": tally.note(), "titles": list(seen.ids)[n_before:]}
+
+    total = Parts([], [], Tally(wikihow.UNIT))
+    for key, note in files.each(wikihow.files(files.folder), wikihow.__name__, fill, in_order=True):
+        files.add(total, key, note["tally"])
+        for title in note["titles"]:
+            if title not in seen.ids:  # of a shard that was kept
+                seen.add(title)
+    return total
+
+
+def read_subreddits(files: Files) -> Parts:
+    """Read Reddit: what is needed of each file is a shard, and they are joined."""
+    from stages.sources import reddit
+
+    params = files.params
+
+    def fill(path: Path, made: Path) -> dict[str, Any]:
+        limits = {"max_post_chars": params.max_post_chars, "max_expansion": params.max_expansion}
+        return reddit.gather(path, made / "rows.zst", **limits)._asdict()
+
+    gathered, n_comments, tally = [], 0, Tally(reddit.UNIT)
+    for key, note in files.each(reddit.files(files.folder), reddit.__name__, fill):
+        gathered += files.shards.files(key)
+        n_comments += note["n_comments"]
+        tally.aside.update(note["aside"])
+    rows = reddit.join(gathered, source=files.source, max_post_chars=params.max_post_chars, tally=tally)
+    parts = run(rows, tally, files.work, memory_bytes=files.memory_bytes)
+    reddit.tell_missing(tally, n_comments)
+    return parts
+
+
+def read_authored(files: Files) -> Parts:
+    """Read what authors wrote, whole."""
+    from stages.sources import authored
+
+    tally = Tally(authored.UNIT)
+    rows = authored.read(files.folder, source=files.source, tally=tally)
+    return run(rows, tally, files.work, memory_bytes=files.memory_bytes)
+
+
+READERS: dict[Format, Callable[[Files], Parts]] = {
+    "wikihow": read_articles,
+    "reddit": read_subreddits,
+    "natural_instructions": read_tasks,
+    "authored": read_authored,
+}
 
 
 def read_catalog(path: Path) -> dict[str, str]:

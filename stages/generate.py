@@ -1,7 +1,8 @@
 """generate: answer the dev prompts with every candidate epoch, and measure held-out perplexity.
 
 Reads models/sft/<arm>/epoch_NN, data/prompts/dev.parquet (PROMPT), data/sample/<arm>.heldout.parquet (EXAMPLE).
-Writes data/generate/<arm>.parquet (EPOCH_RESPONSE) and data/generate/<arm>.perplexity.parquet (PERPLEXITY).
+Writes data/generate/<arm>.parquet (EPOCH_RESPONSE), data/generate/<arm>.perplexity.parquet (PERPLEXITY) and
+data/generate/<arm>.asked.parquet (ASKED), what an endpoint's answers cost, without rows where this machine answers.
 
 LIMA s3 and Appendix B: perplexity rises while answers get better, so the answers choose the checkpoint. *Our reading*
 of "held-out": examples drawn by the arm's own quotas that it was not trained on; the perplexity is of their responses.
@@ -16,12 +17,12 @@ import polars as pl
 from stages.core.chat import ChatFormat, render_example
 from stages.errors import InputError
 from stages.runtime.answering import Answerer, answer_prompts
-from stages.runtime.asking import Answering, ask_checkpoint
-from stages.runtime.files import read_table, write_table
+from stages.runtime.asking import DRY_RUN, Answering, answer, checkpoint_questions, tell_cost
+from stages.runtime.files import empty_table, read_table, write_table
 from stages.runtime.main import run_stage
 from stages.runtime.params import load_params
 from stages.runtime.progress import progress
-from stages.schema import EPOCH_RESPONSE, EXAMPLE, PERPLEXITY, PROMPT
+from stages.schema import ASKED, EPOCH_RESPONSE, EXAMPLE, PERPLEXITY, PROMPT
 
 
 class Params(Answering):
@@ -67,17 +68,26 @@ def candidates(folder: Path) -> dict[int, Path]:
     return dict(sorted(found.items()))
 
 
-def main(arm: str) -> None:
-    """Answer and measure for every candidate epoch of one arm."""
+def main(arm: str, *, dry_run: bool = False) -> None:
+    """Answer and measure for every candidate epoch of one arm; asking.DRY_RUN says what the switch does."""
     params = load_params("generate", Params)
     chat = load_params("render", ChatFormat)
     prompts = read_table(Path("data/prompts/dev.parquet"), PROMPT)
     heldout = read_table(Path(f"data/sample/{arm}.heldout.parquet"), EXAMPLE)
-    answers, measured = [], []
-    for epoch, folder in progress(list(candidates(Path(f"models/sft/{arm}")).items()), desc=arm, unit="epoch"):
+    folders = candidates(Path(f"models/sft/{arm}"))
+    if dry_run:
+        for epoch, folder in folders.items():
+            if params.endpoint:
+                tell_cost(checkpoint_questions(params.endpoint, folder, prompts, params, responder=arm))
+            else:
+                print(f"answer {arm}, epoch {epoch}: costs nothing")
+        return
+    answers, measured, paid = [], [], [empty_table(ASKED)]
+    for epoch, folder in progress(list(folders.items()), desc=arm, unit="epoch"):
         held: dict[str, float | int | None] = {"perplexity": None, "n_tokens": 0}
         if params.endpoint:  # which gives no probabilities of a given text
-            responses = ask_checkpoint(params.endpoint, folder, prompts, params, responder=arm)
+            responses, asked = answer(checkpoint_questions(params.endpoint, folder, prompts, params, responder=arm))
+            paid.append(asked)
         else:
             answerer = Answerer(folder, precision=params.precision)
             responses = answer_prompts(answerer, prompts, params, responder=arm)
@@ -88,7 +98,8 @@ def main(arm: str) -> None:
     write_table(Path(f"data/generate/{arm}.parquet"), pl.concat(answers), EPOCH_RESPONSE)
     table = pl.DataFrame(measured, schema=dict(PERPLEXITY))
     write_table(Path(f"data/generate/{arm}.perplexity.parquet"), table, PERPLEXITY)
+    write_table(Path(f"data/generate/{arm}.asked.parquet"), pl.concat(paid), ASKED)
 
 
 if __name__ == "__main__":
-    run_stage(main, key="arm")
+    run_stage(main, key="arm", flags=DRY_RUN)

@@ -2,7 +2,7 @@
 
 Prints a table from the formulas of stages/core/training_cost.py, for the paper's two models on several machines, with
 LIMA's training set (1,000 examples, 750,000 tokens), 15 epochs and six candidates; and for the model in models/base, if
-there is one. Figures are estimates, the time follows from the MFU that you give.
+there is one; all weights, and with LoRA. Figures are estimates, the time follows from the MFU that you give.
 """
 
 import argparse
@@ -32,6 +32,7 @@ class Machine(NamedTuple):
 
 
 MACHINES = [
+    Machine("RTX 4090", 1, 1, 64 * GIB),
     Machine("H200", 1, 1, 256 * GIB),
     Machine("H100", 1, 8, 2000 * GIB),
     Machine("H200", 1, 8, 2000 * GIB),
@@ -64,8 +65,9 @@ def row(name: str, shape: Shape, machine: Machine, setting: Setting, *, mfu: flo
         return f"| {name} | {where} | does not fit | | | | | |"
     needed = memory(shape, setting, strategy, n_processes=n, n_on_host=machine.n_on_host)
     written = disk(shape, setting, n_candidates=N_CANDIDATES)
-    again = 4 / 3 if setting.gradient_checkpointing else 1  # the forward pass twice
-    seconds = N_EPOCHS * flops(shape, LIMA_LENGTHS) * again / (n * card.peak_flops * mfu)
+    passes = 3 if setting.rank is None else 2  # as long as the forward pass, which checkpointing makes twice
+    again = 1 + 1 / passes if setting.gradient_checkpointing else 1
+    seconds = N_EPOCHS * flops(shape, LIMA_LENGTHS, rank=setting.rank) * again / (n * card.peak_flops * mfu)
     return (
         f"| {name} | {where} | {strategy} | {(needed.device + OVERHEAD_BYTES) / GIB:.0f} of "
         f"{card.memory_bytes / GIB:.0f} | {needed.host / GIB:.0f} | {written.candidates / 1e9:.0f} + "
@@ -73,22 +75,24 @@ def row(name: str, shape: Shape, machine: Machine, setting: Setting, *, mfu: flo
     )
 
 
-def main(mfu: float, price: float, tokens: int) -> None:
+def main(mfu: float, price: float, tokens: int, rank: int) -> None:
     """Print the table."""
     shapes = dict(LLAMA)
     if Path("models/base").is_dir():
         shapes["models/base"] = read_shape(Path("models/base"))
     print(
         f"15 epochs over {len(LIMA_LENGTHS):,} examples of {sum(LIMA_LENGTHS):,} tokens, six candidates, bf16, AdamW, "
-        f"{tokens:,} tokens a forward pass, gradient checkpointing, {mfu:.0%} of the peak, {price} dollars a card-hour"
+        f"{tokens:,} tokens a forward pass, gradient checkpointing, LoRA of rank {rank}, "
+        f"{mfu:.0%} of the peak, {price} dollars a card-hour"
         "\n"
     )
     print("| model | machine | strategy | GiB a card | GiB a host | disk, GB: candidates + state | minutes | dollars |")
     print("|---|---|---|---|---|---|---|---|")
     setting = Setting(is_bf16=True, micro_batch_tokens=tokens, gradient_checkpointing=True)
     for name, shape in shapes.items():
-        for machine in MACHINES:
-            print(row(name, shape, machine, setting, mfu=mfu, price=price))
+        for method, chosen in (("", setting), (", LoRA", setting._replace(rank=rank))):
+            for machine in MACHINES:
+                print(row(name + method, shape, machine, chosen, mfu=mfu, price=price))
 
 
 if __name__ == "__main__":
@@ -96,5 +100,6 @@ if __name__ == "__main__":
     parser.add_argument("--mfu", type=float, default=0.4, help="share of the peak that is reached (0.4)")
     parser.add_argument("--price", type=float, default=3.0, help="dollars for an hour of one card (3)")
     parser.add_argument("--tokens", type=int, default=4096, help="of a forward pass (4096)")
+    parser.add_argument("--rank", type=int, default=32, help="of LoRA (32)")
     arguments = parser.parse_args()
-    raise SystemExit(run_command(lambda: main(arguments.mfu, arguments.price, arguments.tokens)))
+    raise SystemExit(run_command(lambda: main(arguments.mfu, arguments.price, arguments.tokens, arguments.rank)))

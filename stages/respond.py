@@ -1,7 +1,8 @@
 """respond: answer the test prompts with the selected checkpoint.
 
 Reads models/selected/<arm> and data/prompts/test.parquet (PROMPT).
-Writes data/respond/<arm>.parquet (RESPONSE).
+Writes data/respond/<arm>.parquet (RESPONSE) and data/respond/<arm>.asked.parquet (ASKED), what an endpoint's answers
+cost, which has no rows where this machine answers.
 
 LIMA s4.1: nucleus 0.9, temperature 0.7, repetition penalty 1.2, at most 2,048 tokens, one answer a prompt.
 """
@@ -9,29 +10,37 @@ LIMA s4.1: nucleus 0.9, temperature 0.7, repetition penalty 1.2, at most 2,048 t
 from pathlib import Path
 
 from stages.runtime.answering import Answerer, answer_prompts
-from stages.runtime.asking import Answering, ask_checkpoint
-from stages.runtime.files import read_table, write_table
+from stages.runtime.asking import DRY_RUN, Answering, answer, checkpoint_questions, tell_cost
+from stages.runtime.files import empty_table, read_table, write_table
 from stages.runtime.main import run_stage
 from stages.runtime.params import load_params
-from stages.schema import PROMPT, RESPONSE
+from stages.schema import ASKED, PROMPT, RESPONSE
 
 
 class Params(Answering):
     """Section `respond`."""
 
 
-def main(arm: str) -> None:
-    """Answer for one arm."""
+def main(arm: str, *, dry_run: bool = False) -> None:
+    """Answer for one arm; asking.DRY_RUN says what the switch does."""
     params = load_params("respond", Params)
     prompts = read_table(Path("data/prompts/test.parquet"), PROMPT)
     folder = Path(f"models/selected/{arm}")
+    asked = empty_table(ASKED)
     if params.endpoint:
-        responses = ask_checkpoint(params.endpoint, folder, prompts, params, responder=arm)
+        questions = checkpoint_questions(params.endpoint, folder, prompts, params, responder=arm)
+        if dry_run:
+            tell_cost(questions)
+            return
+        responses, asked = answer(questions)
+    elif dry_run:
+        print(f"answer {arm}: costs nothing")
+        return
     else:
-        answerer = Answerer(folder, precision=params.precision)
-        responses = answer_prompts(answerer, prompts, params, responder=arm)
+        responses = answer_prompts(Answerer(folder, precision=params.precision), prompts, params, responder=arm)
     write_table(Path(f"data/respond/{arm}.parquet"), responses, RESPONSE)
+    write_table(Path(f"data/respond/{arm}.asked.parquet"), asked, ASKED)
 
 
 if __name__ == "__main__":
-    run_stage(main, key="arm")
+    run_stage(main, key="arm", flags=DRY_RUN)

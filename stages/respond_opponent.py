@@ -3,7 +3,8 @@
 Reads data/prompts/test.parquet (PROMPT) and opponents.<name>.path: a model folder that answers here (`model`), or goes
 on from in-context examples (`in_context`); the system message for an endpoint (`endpoint`); or the file of an arm's or
 anyone's responses (`responses`).
-Writes data/respond_opponent/<name>.parquet (RESPONSE).
+Writes data/respond_opponent/<name>.parquet (RESPONSE) and data/respond_opponent/<name>.asked.parquet (ASKED), what an
+endpoint's answers cost, which has no rows for the other kinds.
 
 LIMA s4.1 takes one answer a prompt from each of its baselines. *Ours*: an untuned base is prompted in plain text, and
 `in_context` is the baseline that needs no tuning (stages/core/in_context.py).
@@ -21,11 +22,11 @@ from stages.core.in_context import STOP, in_context_text
 from stages.core.section import Section
 from stages.errors import InputError
 from stages.runtime.answering import Answerer, Form, answer_prompts
-from stages.runtime.asking import Answering, Generator, ask_prompts
-from stages.runtime.files import first_line, read_table, read_text, write_table
+from stages.runtime.asking import DRY_RUN, Answering, Generator, answer, questions, tell_cost
+from stages.runtime.files import empty_table, first_line, read_table, read_text, write_table
 from stages.runtime.main import run_stage
 from stages.runtime.params import load_params
-from stages.schema import PROMPT, RESPONSE
+from stages.schema import ASKED, PROMPT, RESPONSE
 
 TEMPLATES = Path("stages/templates")
 
@@ -131,15 +132,23 @@ def _answer(row: Any, where: str) -> tuple[str, str]:  # noqa: ANN401 - JSON
     )
 
 
-def main(opponent: str) -> None:
-    """Answer for one opponent."""
+def main(opponent: str, *, dry_run: bool = False) -> None:
+    """Answer for one opponent; asking.DRY_RUN says what the switch does."""
     kind = load_params(f"opponents.{opponent}", Params).kind
     decoding = load_params("respond", Answering)  # as the arms answer; who serves those is no matter here
     prompts = read_table(Path("data/prompts/test.parquet"), PROMPT)
+    asked = empty_table(ASKED)
     if kind == "endpoint":
         remote = load_params(f"opponents.{opponent}", Remote)
         system = read_text(Path(remote.path).expanduser()).strip()
-        responses = ask_prompts(remote, prompts, decoding, responder=opponent, system=system)
+        put = questions(remote, prompts, decoding, responder=opponent, system=system)
+        if dry_run:
+            tell_cost(put)
+            return
+        responses, asked = answer(put)
+    elif dry_run:
+        print(f"answer {opponent}: costs nothing")
+        return
     else:
         path = Path(load_params(f"opponents.{opponent}", Local).path).expanduser()
         if kind == "responses":
@@ -151,7 +160,8 @@ def main(opponent: str) -> None:
                 form = Form(partial(in_context_text, template=read_text(TEMPLATES / "in_context.txt")), STOP)
             responses = answer_prompts(answerer, prompts, decoding, responder=opponent, form=form)
     write_table(Path(f"data/respond_opponent/{opponent}.parquet"), responses, RESPONSE)
+    write_table(Path(f"data/respond_opponent/{opponent}.asked.parquet"), asked, ASKED)
 
 
 if __name__ == "__main__":
-    run_stage(main, key="opponent")
+    run_stage(main, key="opponent", flags=DRY_RUN)

@@ -27,6 +27,7 @@ EXAMPLE: dict[str, pl.DataType] = {
     "messages": MESSAGES,
     **PROVENANCE,
     "tags": pl.List(pl.String),  # what the source itself says it is about, besides the domain; null: it says nothing
+    "prompt_score": pl.Int64(),  # votes on the question or submission; null: the source counts none
 }
 
 # What `extract` makes of a dump: an example before any threshold. `messages` starts from title and body joined;
@@ -36,7 +37,6 @@ CANDIDATE: dict[str, pl.DataType] = {
     "title": pl.String(),
     "body": pl.String(),
     "over_18": pl.Boolean(),
-    "prompt_score": pl.Int64(),  # votes on the question or submission
 }
 
 # What `extract` left out because it is no candidate (a deleted post, a question without an answer), by reason.
@@ -101,6 +101,18 @@ RESPONSE: dict[str, pl.DataType] = {
     "response": pl.String(),
     "finish_reason": pl.String(),
     "n_tokens": pl.Int32(),
+}
+
+# What an answer of an endpoint rests on; no rows where a model folder answers, or a file.
+ASKED: dict[str, pl.DataType] = {
+    "prompt_id": pl.String(),
+    "responder": pl.String(),
+    "sample": pl.Int32(),
+    "model": pl.String(),  # as the endpoint names itself
+    "n_prompt_tokens": pl.Int64(),  # as the endpoint counts
+    "n_reply_tokens": pl.Int64(),
+    "cost": pl.Float64(),  # dollars for these tokens at the endpoint's prices; null: no price, or not counted
+    "request": pl.String(),  # hash of the exact request, the key of .cache/replies.sqlite
 }
 
 # An answer of one candidate epoch.

@@ -2,7 +2,7 @@
 
 Reads data/prompts/{test,dev}.parquet (schema.PROMPT); of every arm data/respond/, data/generate/ (and .perplexity),
 data/select_checkpoint/ and data/grade/<arm>.parquet; of every opponent data/respond_opponent/ and
-data/judge/<opponent>.parquet; data/annotations/*.jsonl.
+data/judge/<opponent>.parquet; of whoever answers data/*/<name>.asked.parquet (schema.ASKED); data/annotations/*.jsonl.
 Writes metrics/score.json and metrics/score/*.csv, one for each field of Tables. In each, n is what the rate or mean
 beside it is over; a number that does not exist is an empty cell, and a rate of nothing has no row.
 
@@ -12,8 +12,8 @@ alpha and tie rates beside agreement, the smallest difference that so many promp
 (stages/core/length_control.py), the lean to the answer shown first (position.py), strengths of all contestants
 (bradley_terry.py), and checkable answers. Verdicts that failed are out of every rate and counted; above
 score.max_unscored_share of those an annotator could have given, the run fails; the stage that judged is then forced
-to ask again, for DVC sees no change. `no_reference` is no failure: the
-annotator does not apply to that prompt.
+to ask again, for DVC sees no change. `no_reference` is no failure: the annotator does not apply to that prompt. People
+are annotators one by one; a kind of several has rows of its own, `all <kind>`, in which each verdict counts once.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 import polars as pl
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from stages.core.accuracy import measure_answers
 from stages.core.agreement_tables import agreement_groups_table, agreement_table
@@ -29,7 +29,7 @@ from stages.core.arms import Arms
 from stages.core.intervals import Intervals
 from stages.core.judging import NO_REFERENCE, Answer, Prompt
 from stages.core.paper_tables import paper_agreement_table, paper_preferences_table, paper_shares_table
-from stages.core.people import PEOPLE, current, group_of
+from stages.core.people import current, kinds_of, pooled
 from stages.core.preferences import ITEM, resolve
 from stages.core.presentations import Key, answers_by_key, prompts_by_id
 from stages.core.score_tables import (
@@ -53,7 +53,7 @@ from stages.runtime.files import read_table, write_csv, write_json
 from stages.runtime.main import run_stage
 from stages.runtime.params import check_named, load_params
 from stages.runtime.people import read_people
-from stages.schema import EPOCH_GRADE, EPOCH_RESPONSE, GRADE, PERPLEXITY, PROMPT, RESPONSE, STANDING, VERDICT
+from stages.schema import ASKED, EPOCH_GRADE, EPOCH_RESPONSE, GRADE, PERPLEXITY, PROMPT, RESPONSE, STANDING, VERDICT
 
 
 class Params(Section):
@@ -71,6 +71,24 @@ class Judged(Section, extra="ignore"):
     arm: str
 
 
+class Panel(Section, extra="ignore"):
+    """An annotator, of which only people matter here."""
+
+    kind: str
+    names: list[str] = Field(default=[])
+
+
+class Panels(Section):
+    """Section `annotators`."""
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, Panel]
+
+    def of_people(self) -> dict[str, list[str]]:
+        """Patterns of names, by panel."""
+        return {name: panel.names for name, panel in self.__pydantic_extra__.items() if panel.kind == "people"}
+
+
 class Frames(NamedTuple):
     """What is read; maps are by arm or by opponent."""
 
@@ -85,6 +103,7 @@ class Frames(NamedTuple):
     grades: Mapping[str, pl.DataFrame]
     opponent_responses: Mapping[str, pl.DataFrame]
     verdicts: Mapping[str, pl.DataFrame]
+    asked: Sequence[pl.DataFrame]  # of every arm and opponent
     people: pl.DataFrame
 
 
@@ -109,8 +128,14 @@ class Tables(NamedTuple):
     summary: dict[str, Any]
 
 
-def run(frames: Frames, params: Params, *, arm: str) -> Tables:
+def run(frames: Frames, params: Params, *, arm: str, panels: Mapping[str, Sequence[str]]) -> Tables:
     """Score everything about the judged arm, its opponents and the other arms.
+
+    Args:
+        frames: what is read.
+        params: how it is scored.
+        arm: the judged arm.
+        panels: people who are a panel: patterns of their names, by its name.
 
     Raises:
         InputError: tables do not belong together.
@@ -125,16 +150,18 @@ def run(frames: Frames, params: Params, *, arm: str) -> Tables:
     people = current(frames.people, answers, arm=arm, opponents=opponents)
     verdicts = pl.concat([pl.DataFrame(schema=VERDICT), *frames.verdicts.values()])
     pairs = _pairs(verdicts, people.verdicts, arm=arm)
+    kinds = kinds_of(pairs["annotator"].unique(), set(people.verdicts["annotator"]), panels)
+    each_and_all = pl.concat([pairs, pooled(pairs, kinds)])
     malicious = set(frames.test.filter("malicious")["id"])
     tables = {
-        "pairwise": pairwise_table(pairs, intervals),
-        "win_rate": win_rate_table(pairs, answers, intervals),
-        "bradley_terry": bradley_terry_table(pairs, anchor=arm, intervals=intervals),
+        "pairwise": pairwise_table(each_and_all, intervals),
+        "win_rate": win_rate_table(each_and_all, answers, intervals),
+        "bradley_terry": bradley_terry_table(each_and_all, anchor=arm, intervals=intervals),
         "position": position_table(verdicts, intervals),
         "accuracy": accuracy_table(measured, intervals),
         "difference": difference_table(measured, a=arm, opponents=opponents, intervals=intervals),
         "agreement": agreement_table(pairs, intervals),
-        "agreement_groups": agreement_groups_table(pairs, _kinds(pairs, people.verdicts), intervals),
+        "agreement_groups": agreement_groups_table(pairs, kinds, intervals),
         "checkpoints": checkpoints_table(_curves(frames), intervals),
         "grades": grades_table(frames.grades, intervals),
         "shares": shares_table(frames.grades, malicious, intervals),
@@ -146,9 +173,13 @@ def run(frames: Frames, params: Params, *, arm: str) -> Tables:
         "paper_agreement": paper_agreement_table(tables["agreement_groups"]),
     }
     judged = (frames.grades, frames.epoch_grades, frames.epoch_verdicts)
-    spent = spending([verdicts, *(table for tables in judged for table in tables.values())])
-    summary = _summary(tables, pairs, frames.grades) | {"annotations": people.counts}
-    return Tables(**tables, **beside, summary=summary | ({"spent": spent} if spent else {}))
+    said = [verdicts, *(table for tables in judged for table in tables.values())]
+    spent = {
+        "answering": spending([pl.DataFrame(schema=ASKED), *frames.asked], by="responder"),
+        "judging": spending(said, by="annotator"),
+    }
+    summary = _summary(tables, each_and_all, frames.grades) | {"annotations": people.counts}
+    return Tables(**tables, **beside, summary=summary | ({"spent": spent} if any(spent.values()) else {}))
 
 
 def _answers(frames: Frames, prompts: Mapping[str, Prompt]) -> dict[str, dict[Key, Answer]]:
@@ -180,13 +211,6 @@ def _pairs(verdicts: pl.DataFrame, people: pl.DataFrame, *, arm: str) -> pl.Data
             "rename one"
         )
     return pl.concat([machine, resolve(people)]).sort(*ITEM, "annotator")
-
-
-def _kinds(pairs: pl.DataFrame, people: pl.DataFrame) -> dict[str, str]:
-    """The kind of each annotator: people by what their name says (crowd_3, author_1), a machine by itself."""
-    persons = set(people["annotator"])
-    names = pairs["annotator"].unique().sort()
-    return {name: (group_of(name) or PEOPLE) if name in persons else name for name in names}
 
 
 def _curves(frames: Frames) -> dict[str, Curve]:
@@ -307,7 +331,8 @@ def main() -> None:
     judged = load_params("judge", Judged)
     arms, opponents = load_params("arms", Arms).names, load_params("opponents", Named).names
     check_named(judged.arm, "arms", where="judge.arm")
-    tables = run(_read(arms, opponents), params, arm=judged.arm)
+    panels = load_params("annotators", Panels).of_people()
+    tables = run(_read(arms, opponents), params, arm=judged.arm, panels=panels)
     for name, table in tables._asdict().items():
         if name != "summary":
             write_csv(Path(f"metrics/score/{name}.csv"), table)
@@ -332,6 +357,11 @@ def _read(arms: Sequence[str], opponents: Sequence[str]) -> Frames:
         grades=tables("grade", arms, GRADE),
         opponent_responses=tables("respond_opponent", opponents, RESPONSE),
         verdicts=tables("judge", opponents, VERDICT),
+        asked=[
+            table
+            for stage, names in (("generate", arms), ("respond", arms), ("respond_opponent", opponents))
+            for table in tables(stage, names, ASKED, ".asked").values()
+        ],
         people=read_people(Path("data/annotations")),
     )
 

@@ -1,4 +1,4 @@
-"""sft: fine-tune all weights on one arm's training set, and keep the candidate epochs.
+"""sft: fine-tune on one arm's training set, all weights or LoRA's, and keep the candidate epochs.
 
 Reads models/base and data/render/<arm>.parquet (RENDERED).
 Writes models/sft/<arm>/epoch_NN/ (complete model folders, weights only) and data/sft/<arm>/loss.csv. What a run that
@@ -7,7 +7,8 @@ was killed goes on from is kept under .cache/sft/<arm>/ until the outs are whole
 LIMA s3: standard supervised loss on all weights, 15 epochs, AdamW (0.9, 0.95), weight decay 0.1, lr linear from 1e-5 to
 1e-6 without warm-up, residual dropout rising over the layers, a new EOT token. *Our reading*: the loss of a step is the
 sum over its supervised tokens over their number; weight decay on matrices but not on embeddings and norms; the EOT's
-embedding starts as the mean of the others.
+embedding starts as the mean of the others. LoRA is not the paper's: stages/core/low_rank.py says what it trains; the
+candidates are plain models all the same, its matrices added to those of the base.
 """
 
 import math
@@ -50,15 +51,24 @@ STATE = "LIMA_STATE"  # environment of the processes that the stage starts: the 
 
 # Modules that the weights follow from: an interrupted run does not go on with another version of them.
 CODE = (
-    "core/packed_attention", "core/packed_loss", "core/packing", "core/replicas", "core/residual_dropout",
-    "core/schedule", "runtime/ranks", "runtime/training",
+    "core/low_rank", "core/packed_attention", "core/packed_loss", "core/packing", "core/replicas",
+    "core/residual_dropout", "core/schedule", "runtime/ranks", "runtime/training",
 )  # fmt: skip
+
+
+class LoraParams(Section):
+    """Section `sft.lora`."""
+
+    rank: int = Field(ge=1)
+    alpha: float = Field(gt=0)
 
 
 class Params(Section):
     """Section `sft`."""
 
     seed: int = Field(ge=0)
+    method: Literal["full", "lora"]
+    lora: LoraParams
     lr: float = Field(gt=0)
     lr_end: float = Field(ge=0)
     beta1: float = Field(ge=0, lt=1)
@@ -121,11 +131,11 @@ def whole_weights(weights: list[Any]) -> Iterator[None]:
 
 
 def parameter_groups(model: Any, *, weight_decay: float) -> list[dict[str, Any]]:  # noqa: ANN401
-    """Weight decay on matrices; none on embeddings, norms and biases."""
+    """Weight decay on matrices that are trained; none on embeddings, norms and biases."""
     embeddings = {id(m.weight) for m in (model.get_input_embeddings(), model.get_output_embeddings())}
     decayed: list[Any] = []
     others: list[Any] = []
-    for parameter in model.parameters():
+    for parameter in (parameter for parameter in model.parameters() if parameter.requires_grad):
         shape = getattr(parameter, "ds_shape", parameter.shape)  # ZeRO-3 leaves a shard without form in its place
         (decayed if len(shape) >= 2 and id(parameter) not in embeddings else others).append(parameter)
     return [{"params": decayed, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
@@ -255,6 +265,23 @@ def check_step(loss: float, grad_norm: float, *, step: Step, examples: Examples,
     raise InputError(f"sft: {what}; lower sft.lr, or look for a damaged base or example among {ids}{more}")
 
 
+def to_train(base: Path, tokenizer: ChatTokenizer, params: Params, engine: Any) -> Any:  # noqa: ANN401
+    """Load the base with an EOT, for an engine; with LoRA frozen, in the precision that the run computes in."""
+    import torch
+
+    from stages.core.low_rank import add_low_rank
+
+    is_lora = params.method == "lora"
+    dtype = torch.bfloat16 if is_lora and engine.recipe.is_bf16 else engine.dtype
+    model = load_model(base, dtype=str(dtype).removeprefix("torch."))
+    add_eot(model, tokenizer)
+    if is_lora:
+        assert tokenizer.eot_id is not None, "the tokenizer carries the chat format"
+        rank, alpha, token = params.lora.rank, params.lora.alpha, tokenizer.eot_id
+        add_low_rank(model, rank=rank, alpha=alpha, token=token, seed=params.seed, dtype=engine.dtype)
+    return model
+
+
 def make_ready(model: Any, params: Params) -> "SupervisedLoss":  # noqa: ANN401
     """Give a model residual dropout, packed attention and checkpointing, and make one module of it and its loss.
 
@@ -290,9 +317,12 @@ def save_epoch(engine: Any, tokenizer: ChatTokenizer, folder: Path) -> None:  # 
     """
     import torch
 
+    from stages.core.low_rank import merged
+
     weights = engine.weights()
     if weights is None:
         return
+    weights = merged(engine.model, weights)
     if engine.recipe.is_bf16:
         weights = {name: weight.to(torch.bfloat16) for name, weight in weights.items()}
     partial = folder.with_name(f".{folder.name}.partial")
@@ -373,8 +403,8 @@ def strategy_of(params: Params, arm_params: ArmParams, *, n_all: int, n_on_host:
     if found is None:
         raise InputError(
             f"models/base: {shape.n_weights / 1e9:.1f} B weights do not fit {n_all} x {memory_bytes / 2**30:.0f} GiB, "
-            "not even with ZeRO-3 and the optimizer in host memory; take more GPUs, a smaller base, or lower "
-            "sft.micro_batch_tokens"
+            "not even with ZeRO-3 and the optimizer in host memory; take more GPUs, a smaller base, sft.method lora, "
+            "or lower sft.micro_batch_tokens"
         )
     if found == "zero3-offload" and params.optimizer == "sgd":
         raise ParamsError("params.yaml: sft.optimizer: zero3-offload, which the model needs, has adamw alone, got sgd")
@@ -404,6 +434,7 @@ def setting_of(params: Params) -> Setting:
         micro_batch_tokens=params.micro_batch_tokens,
         gradient_checkpointing=params.gradient_checkpointing,
         has_moments=params.optimizer == "adamw",
+        rank=params.lora.rank if params.method == "lora" else None,
     )
 
 
@@ -449,10 +480,9 @@ def train_arm(
     state: TrainingState,
 ) -> None:
     """Train with an engine, and write the outs."""
-    tokenizer = load_tokenizer(Path("models/base")).with_eot(eot)
-    model = load_model(Path("models/base"))
-    add_eot(model, tokenizer)
-    engine.prepare(make_ready(model, params))
+    base = Path("models/base")
+    tokenizer = load_tokenizer(base).with_eot(eot)
+    engine.prepare(make_ready(to_train(base, tokenizer, params, engine), params))
     if engine.is_main:
         state.begin()
     engine.wait()
@@ -498,7 +528,7 @@ def run(
         if engine.is_main:
             print(f"sft {arm}: goes on after step {len(records)}", file=sys.stderr)
     n_kept = len(records)
-    speed = Speed(Path("models/base"), n_processes=engine.n_workers)
+    speed = Speed(Path("models/base"), n_processes=engine.n_workers, rank=setting_of(params).rank)
     with bar(desc=f"sft {arm}", total=arm_params.epochs * n_each, unit="step") as shown:
         shown.update(len(records))
         try:

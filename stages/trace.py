@@ -64,7 +64,9 @@ def run(traces: Traces, *, with_text: bool) -> list[str]:
     else:
         lines += [
             _line(
-                "extract", f"a candidate of group {row['group']}, domain {row['domain']}, score {_shown(row['score'])}"
+                "extract",
+                f"a candidate of group {row['group']}, domain {row['domain']}, "
+                f"score {_shown(row['score'])}, prompt's score {_shown(row['prompt_score'])}",
             ),
             *_verdicts("quality", traces.quality, _quality_reason),
             *_verdicts("dedup", traces.dedup, _dedup_reason),

@@ -32,6 +32,7 @@ def row(id_: str, prompt: str = "What does Ada do?", response: str = "She bakes.
         "score": 12,
         "messages": turns(prompt, response),
         **dict.fromkeys(PROVENANCE),
+        "prompt_score": 5,
         **cells,
     }
 
@@ -41,7 +42,7 @@ def examples(*rows: dict[str, Any]) -> pl.DataFrame:
 
 
 def candidates(*rows: dict[str, Any]) -> pl.DataFrame:
-    empty = {"title": None, "body": None, "over_18": None, "prompt_score": 5}
+    empty = {"title": None, "body": None, "over_18": None}
     return pl.DataFrame([{**empty, **cells} for cells in rows], schema=CANDIDATE)
 
 

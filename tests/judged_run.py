@@ -1,20 +1,26 @@
 """The tables that judging reads, of a run small enough to work out by hand; written by their schemas."""
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
-from stages.runtime.files import write_table
-from stages.schema import EPOCH_RESPONSE, PERPLEXITY, PROMPT, RESPONSE
+from stages.runtime.files import empty_table, write_table
+from stages.schema import ASKED, EPOCH_RESPONSE, PERPLEXITY, PROMPT, RESPONSE
+from tests.runtime.chat_server import ChatServer
+
+ROOT = Path(__file__).parents[1]
 
 PARAMS: dict[str, Any] = {
     "arms": {arm: {"sample": {}, "sft": {}} for arm in ("curated", "bulk")},
     "opponents": {"base": {}, "bulk": {}},
     "annotators": {"reference": {"kind": "reference"}, "length": {"kind": "length"}},
-    "select_checkpoint": {"by": "grade", "annotator": "reference"},
+    "select_checkpoint": {"by": "grade", "annotators": ["reference"]},
     "judge": {"arm": "curated", "annotators": ["reference", "length"]},
     "grade": {"annotators": ["reference"]},
     "score": {"seed": 0, "n_bootstrap": 300, "confidence": 0.95, "max_unscored_share": 0.2},
@@ -74,11 +80,14 @@ def write_run(root: Path, params: dict[str, Any] | None = None) -> None:
         write_table(root / f"data/generate/{arm}.parquet", epoch_responses(arm, DEV_ANSWERS), EPOCH_RESPONSE)
         perplexity = pl.DataFrame([(e, 5.0 + e, 100) for e in DEV_ANSWERS], schema=PERPLEXITY, orient="row")
         write_table(root / f"data/generate/{arm}.perplexity.parquet", perplexity, PERPLEXITY)
+        for stage in ("generate", "respond"):
+            write_table(root / f"data/{stage}/{arm}.asked.parquet", empty_table(ASKED), ASKED)
         for epoch in DEV_ANSWERS:
             write_model(root / f"models/sft/{arm}/epoch_{epoch:02d}", text=f"{arm} {epoch}")
     for opponent in ("base", "bulk"):
         table = responses(opponent, ANSWERS[opponent])
         write_table(root / f"data/respond_opponent/{opponent}.parquet", table, RESPONSE)
+        write_table(root / f"data/respond_opponent/{opponent}.asked.parquet", empty_table(ASKED), ASKED)
 
 
 def write_model(folder: Path, *, text: str) -> None:
@@ -87,3 +96,27 @@ def write_model(folder: Path, *, text: str) -> None:
     (folder / "config.json").write_text(f'{{"name": "{text}"}}')
     (folder / "tokenizer.json").write_text("{}")
     (folder / "model.safetensors").write_bytes((2).to_bytes(8, "little") + b"{}")
+
+
+def with_model(server: ChatServer, stage: str) -> None:
+    """Params in which a model behind `server` is the stage's annotator."""
+    model = {
+        "kind": "openai", "base_url": server.base_url, "model": "judge-1", "api_key_env": None, "concurrency": 2,
+        "timeout_s": 5, "max_attempts": 1, "temperature": 0, "max_reply_tokens": 50, "structured": False,
+        "price": {"input": 1, "output": 2}, "max_cost": 1, "batch": None,
+    }  # fmt: skip
+    params = {**PARAMS, "annotators": {**PARAMS["annotators"], "gpt": model}}
+    params[stage] = {**PARAMS[stage], "annotators": ["gpt", "reference"]}
+    Path("params.yaml").write_text(json.dumps(params))
+
+
+def command(*arguments: str) -> str:
+    """What `python -m stages...` prints; run from the project, whose templates it reads."""
+    if not Path("stages").exists():
+        Path("stages").symlink_to(ROOT / "stages")
+    environment = {**os.environ, "DVC_ROOT": str(Path.cwd())}
+    done = subprocess.run(
+        [sys.executable, "-m", *arguments], env=environment, check=False, capture_output=True, text=True
+    )
+    assert not done.returncode, done.stderr
+    return done.stdout

@@ -13,7 +13,7 @@ from scipy.stats import permutation_test
 
 from stages import compare, grade, judge
 from stages.core.intervals import Intervals
-from stages.core.significance import MAX_EXACT, sign_flip
+from stages.core.significance import MAX_EXACT, detectable, sign_flip
 from stages.core.significance import compare as compare_values
 from stages.errors import InputError
 from stages.runtime.files import read_table, write_table
@@ -50,15 +50,24 @@ def test_p_values_are_uniform_where_nothing_differs() -> None:
 def test_samples_are_averaged_and_prompts_of_one_run_alone_left_out() -> None:
     first = pl.DataFrame({"prompt_id": ["p", "p", "q", "r"], "value": [0.0, 1.0, 0.0, 1.0]})
     second = pl.DataFrame({"prompt_id": ["q", "p", "s"], "value": [1.0, 1.0, 0.0]})
-    found = compare_values(first, second, scale=(0, 1), intervals=INTERVALS)
+    found = compare_values(first, second, scale=(0, 1), intervals=INTERVALS, power=0.8)
     assert found is not None
     assert (found.first, found.second, found.difference.value, found.difference.n) == (0.25, 1.0, 0.75, 2)
-    assert compare_values(first, second.filter(prompt_id="s"), scale=(0, 1), intervals=INTERVALS) is None
+    assert compare_values(first, second.filter(prompt_id="s"), scale=(0, 1), intervals=INTERVALS, power=0.8) is None
+
+
+def test_the_detectable_difference_is_found_as_often_as_it_says() -> None:
+    rng = np.random.default_rng(3)
+    least = detectable(rng.normal(0, 2, size=200), confidence=0.95, power=0.8)
+    assert least == pytest.approx((1.96 + 0.8416) * 2 / 200**0.5, rel=0.1)
+    found = [sign_flip(rng.normal(least, 2, size=200), seed=i) <= 0.05 for i in range(120)]
+    assert 0.65 < np.mean(found) < 0.92
+    assert detectable([1.0], confidence=0.95, power=0.8) is detectable([1.0, 1.0], confidence=0.95, power=0.8) is None
 
 
 def test_a_difference_of_grades_is_in_grades() -> None:
     first, second = ({"prompt_id": [f"p{i}" for i in range(40)], "value": [v] * 40} for v in (2.0, 5.0))
-    found = compare_values(pl.DataFrame(first), pl.DataFrame(second), scale=(1, 6), intervals=INTERVALS)
+    found = compare_values(pl.DataFrame(first), pl.DataFrame(second), scale=(1, 6), intervals=INTERVALS, power=0.8)
     assert found is not None
     assert found.difference.value == 3
     assert found.difference.low is not None
@@ -110,7 +119,7 @@ def told(capsys: pytest.CaptureFixture[str], *revisions: str) -> tuple[str, dict
     compare.main(*revisions)
     printed = capsys.readouterr().out
     rows = [line.split() for line in printed.splitlines()]
-    return printed, {tuple(row[: -6 if row[0] == "measure" else -7]): row[-7:] for row in rows if len(row) > 8}
+    return printed, {tuple(row[: -7 if row[0] == "measure" else -8]): row[-8:] for row in rows if len(row) > 9}
 
 
 def test_two_revisions_are_compared_on_shared_prompts(

@@ -3,6 +3,7 @@ import io
 import json
 import os
 import re
+import resource
 import shutil
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from collections import Counter
 from pathlib import Path
 
 import polars as pl
+import py7zr
 import pytest
 
 from stages import extract, pull
@@ -288,6 +290,94 @@ def test_a_killed_run_goes_on_at_the_last_finished_site_and_gives_the_same_bytes
     assert Path("data/extract/mine.parquet").read_bytes() == expected
     assert shards().items() > finished.items()
     assert [path for path in Path(".cache/extract/mine").iterdir() if path.name.startswith(".")] == []
+
+
+@pytest.mark.usefixtures("sites")
+def test_finished_sites_are_not_read_again_by_the_one_process_that_reads_archives():
+    for site in ("a", "b"):
+        shutil.rmtree(f"data/pull/mine/{site}")
+        with py7zr.SevenZipFile(f"data/pull/mine/{site}.se.7z", "w") as file:
+            file.writestr(posts(3, "b"), "Posts.xml")
+    assert start().wait() == 0
+    finished = shards()
+    assert len(finished) == 2
+    assert start().wait() == 0
+    assert shards() == finished
+
+
+def article(*titles):
+    return "title,heading,paragraph\n" + "".join(f"How to {title},Go.,Far.\n" for title in titles)
+
+
+def task(n):
+    languages = dict.fromkeys(("Input_language", "Output_language", "Instruction_language"), "English")
+    instances = [{"id": f"{n}-{i}", "input": "in", "output": "out"} for i in range(3)]
+    return json.dumps({"Definition": "Do.", **languages, "Instances": instances})
+
+
+def submissions(*ids):
+    return "id,subreddit,title,selftext,score\n" + "".join(f"{id_},AskReddit,{id_}?,,3\n" for id_ in ids)
+
+
+@pytest.mark.parametrize(
+    ("format_", "files"),
+    [
+        ("wikihow", {"a.csv": article("Go", "Stop"), "b.csv": article("Run", "Stop", "Go!")}),
+        ("reddit", {"a.csv": submissions("a1", "a2"), "b.csv": submissions("a3", "a1")}),
+        ("natural_instructions", {"task1_a.json": task(1), "task2_b.json": task(2)}),
+    ],
+)
+def test_files_that_were_read_before_a_fault_are_not_read_again(tmp_path, monkeypatch, capsys, format_, files):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(shards_module, "CACHE", Path(".cache"))
+    Path("params.yaml").write_text(PARAMS % f"mine: {{format: {format_}, origin: miniature}}")
+    folder = Path("data/pull/mine")
+    folder.mkdir(parents=True)
+    for name, text in files.items():
+        (folder / name).write_text(text)
+    tables = ("mine.parquet", "mine.prompts.parquet", "mine.left_out.parquet")
+    expected, told = run_here(*tables), capsys.readouterr().out
+    shutil.rmtree(".cache")
+    last = sorted(files)[-1]
+    (folder / last).write_text("{")
+    with pytest.raises(InputError, match=last):
+        extract.main("mine")
+    kept = shards()
+    assert len(kept) == 1
+    (folder / last).write_text(files[last])
+    assert run_here(*tables) == expected
+    assert capsys.readouterr().out == told
+    assert shards().items() > kept.items()
+    assert len(shards()) == 2
+
+
+@pytest.mark.usefixtures("sites")
+@pytest.mark.parametrize(
+    ("packed", "max_bytes", "what"),
+    [
+        (False, 100, "manifest|Posts|posts|candidates"),
+        (False, 50_000, r"posts-000000-000000: cannot be written, \d+ requested and \d+ written"),  # numpy's words
+        (True, 2_000, r"posts\.zst: cannot be written, \[Errno 27\] File too large"),
+        (True, 100_000, "posts-000000-000000: cannot be written"),
+    ],
+)
+def test_a_full_disk_is_one_sentence_wherever_it_is_met(monkeypatch, packed, max_bytes, what):
+    """No file may grow longer: what the system then says comes from the same call as of a full disk."""
+    monkeypatch.setattr(shards_module, "CACHE", Path(".cache"))
+    shutil.rmtree("data/pull/mine/a")
+    if packed:
+        with py7zr.SevenZipFile("data/pull/mine/b.se.7z", "w") as file:
+            file.writestr(Path("data/pull/mine/b/Posts.xml").read_text(), "Posts.xml")
+        shutil.rmtree("data/pull/mine/b")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (max_bytes, hard))
+    try:
+        with pytest.raises(InputError, match=rf"({what}).*; free space or mend its rights$"):
+            extract.main("mine")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert not Path("data/extract").exists()
+    assert shards() == {}
 
 
 def run_here(*names):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from functools import cache
 from pathlib import Path
 from tempfile import mkdtemp
@@ -18,7 +19,7 @@ from stages.core.chat import render_prompt
 from stages.core.residual_dropout import add_residual_dropout
 from stages.core.sampling import Decoding
 from stages.runtime.answering import Answerer, answer_prompts
-from stages.runtime.model import load_model
+from stages.runtime.model import load_model, save_model
 from stages.runtime.tokenizer import ChatTokenizer, load_tokenizer
 from tests.families import FAMILIES, make_family, tiny_model
 from tests.tiny import CHAT, DECODING, SFT, prompts, write_examples, write_params
@@ -145,31 +146,49 @@ def test_residual_dropout_is_on_what_a_block_adds_to_the_residual(name: str, sil
     assert 0.35 < kept.double().mean() < 0.65
 
 
+ASK, REPLY = "What is it?", "a river"
+
+
+def tuned(folder: Path, root: Path, **changes: object) -> tuple[Path, Answerer, dict[str, object]]:
+    """The model that the stages make of a base, with one pair learnt by heart; and its answer."""
+    (root / "models").mkdir()
+    (root / "models/base").symlink_to(folder)
+    write_examples(root / "data/sample/curated.parquet", [(ASK, REPLY)])
+    arm = {"epochs": 40, "candidate_epochs": [40]}
+    write_params(root, render=CHAT, sft={**SFT, "lr": 2e-2, **changes}, arms={"curated": {"sample": {}, "sft": arm}})
+    render.main("curated")
+    sft.main("curated")
+    out = root / "models/sft/curated/epoch_40"
+    answerer = Answerer(out, precision="fp32")
+    greedy = Decoding(**{**DECODING, "temperature": 0.0, "repetition_penalty": 1.0, "max_new_tokens": 24})
+    [answer] = answer_prompts(answerer, prompts([ASK]), greedy, responder="curated").to_dicts()
+    return out, answerer, answer
+
+
 @pytest.mark.parametrize("name", FAMILIES)
 def test_a_tuned_model_answers_and_stops_everywhere(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """From examples through the stages to the exported folder: one pair is learnt by heart, and what follows is EOT."""
     monkeypatch.chdir(tmp_path)
-    ask, reply = "What is it?", "a river"
-    (tmp_path / "models").mkdir()
-    (tmp_path / "models/base").symlink_to(base(name))
-    write_examples(tmp_path / "data/sample/curated.parquet", [(ask, reply)])
-    arm = {"epochs": 40, "candidate_epochs": [40]}
-    write_params(
-        tmp_path,
-        render=CHAT,
-        sft={**SFT, "lr": 2e-2},
-        arms={"curated": {"sample": {}, "sft": arm}},
-    )
-    render.main("curated")
-    sft.main("curated")
-    folder = tmp_path / "models/sft/curated/epoch_40"
-    answerer = Answerer(folder, precision="fp32")
-    greedy = Decoding(**{**DECODING, "temperature": 0.0, "repetition_penalty": 1.0, "max_new_tokens": 24})
-    [answer] = answer_prompts(answerer, prompts([ask]), greedy, responder="curated").to_dicts()
-    assert (answer["response"], answer["finish_reason"]) == (reply, "eot")
+    folder, answerer, answer = tuned(base(name), tmp_path)
+    assert (answer["response"], answer["finish_reason"]) == (REPLY, "eot")
 
     model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
     assert model.generation_config.eos_token_id[0] == answerer.tokenizer.eot_id
     write = pipeline("text-generation", model=model, tokenizer=tokenizer)
-    [out] = write(dialogue(ask), max_new_tokens=24, do_sample=False)
-    assert out["generated_text"][-1]["content"].strip() == reply
+    [out] = write(dialogue(ASK), max_new_tokens=24, do_sample=False)
+    assert out["generated_text"][-1]["content"].strip() == REPLY
+
+
+@pytest.mark.parametrize("name", ["llama3", "gemma3"])
+def test_lora_learns_to_answer_and_to_stop(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On embeddings that tell words apart, as they stay frozen; with its row frozen too, EOT is never the likeliest."""
+    monkeypatch.chdir(tmp_path)
+    model, folder = load_model(base(name)), tmp_path / "base"
+    with torch.no_grad():
+        for weight in {model.get_input_embeddings().weight, model.get_output_embeddings().weight}:
+            weight.mul_(20)
+    save_model(model, folder)
+    for path in base(name).glob("tokenizer*"):
+        shutil.copy(path, folder)
+    _, _, answer = tuned(folder, tmp_path, method="lora")
+    assert (answer["response"], answer["finish_reason"]) == (REPLY, "eot")

@@ -11,7 +11,7 @@ from stages.runtime.answering import Answerer
 from stages.runtime.files import empty_table, read_table, write_table
 from stages.runtime.model import load_model, save_model
 from stages.runtime.tokenizer import load_tokenizer
-from stages.schema import EPOCH_RESPONSE, EXAMPLE, PERPLEXITY, PROMPT
+from stages.schema import ASKED, EPOCH_RESPONSE, EXAMPLE, PERPLEXITY, PROMPT
 from stages.sft import add_eot
 from tests.runtime.chat_server import completion, endpoint, serving
 from tests.tiny import ANSWERING, CHAT, examples, make_base, prompts, write_examples, write_params
@@ -98,3 +98,22 @@ def test_an_endpoint_that_serves_the_epochs_answers_and_measures_no_perplexity(p
     }
     measured = read_table(project / "data/generate/curated.perplexity.parquet", PERPLEXITY)
     assert measured.rows() == [(2, None, 0), (10, None, 0)]
+    asked = read_table(project / "data/generate/curated.asked.parquet", ASKED)
+    assert asked["request"].n_unique() == table.height
+    assert set(asked["responder"]) == {"curated"}
+
+
+def test_a_dry_run_of_an_endpoint_tells_each_epochs_cost_and_answers_nothing(project, capsys):
+    with serving(lambda *_: completion("x")) as server:
+        write_params(project, render=CHAT, generate={**ANSWERING, "endpoint": endpoint(server)})
+        main("curated", dry_run=True)
+        assert server.bodies == []
+    told = capsys.readouterr().out.splitlines()
+    assert len(told) == 2
+    assert "to ask of models/sft/curated/epoch_02, about" in told[0]
+    write_params(project, render=CHAT, generate=ANSWERING)
+    main("curated", dry_run=True)
+    assert (
+        capsys.readouterr().out == "answer curated, epoch 2: costs nothing\nanswer curated, epoch 10: costs nothing\n"
+    )
+    assert not (project / "data/generate").exists()

@@ -76,7 +76,9 @@ READERS = {
     "respond.*": "respond@curated respond@bulk respond_opponent@base respond_opponent@bulk",
     "opponents.base.*": "respond_opponent@base score report",
     "opponents.bulk.*": "respond_opponent@bulk score report",
-    "annotators.*": ("select_checkpoint@curated select_checkpoint@bulk judge@base judge@bulk grade@curated grade@bulk"),
+    "annotators.*": (
+        "select_checkpoint@curated select_checkpoint@bulk judge@base judge@bulk grade@curated grade@bulk score"
+    ),
     "judge.arm": "judge@base judge@bulk score report",
     "judge.annotators": "judge@base judge@bulk report",
     "grade.*": "grade@curated grade@bulk",

@@ -18,8 +18,8 @@ from stages.errors import InputError, JudgeError, ParamsError
 from stages.runtime.files import read_table, write_table
 from stages.runtime.params import load_params
 from stages.schema import GRADE, PROMPT, RESPONSE, VERDICT
-from tests.judged_run import ANSWERS, PARAMS, prompts, responses, write_run
-from tests.runtime.chat_server import ChatServer, completion, serving
+from tests.judged_run import ANSWERS, PARAMS, command, prompts, responses, with_model, write_run
+from tests.runtime.chat_server import completion, serving
 
 ROOT = Path(__file__).parents[1]
 
@@ -108,31 +108,9 @@ def test_the_params_model_is_the_committed_section() -> None:
     assert set(PARAMS["judge"]) == set(judge.Params.model_fields)
 
 
-def with_model(server: ChatServer, stage: str) -> None:
-    """Params in which a model behind `server` is the stage's annotator."""
-    model = {
-        "kind": "openai", "base_url": server.base_url, "model": "judge-1", "api_key_env": None, "concurrency": 2,
-        "timeout_s": 5, "max_attempts": 1, "temperature": 0, "max_reply_tokens": 50, "structured": False,
-        "price": {"input": 1, "output": 2}, "max_cost": 1, "batch": None,
-    }  # fmt: skip
-    params = {**PARAMS, "annotators": {**PARAMS["annotators"], "gpt": model}}
-    params[stage] = {**PARAMS[stage], "annotators": ["gpt", "reference"]}
-    Path("params.yaml").write_text(json.dumps(params))
-
-
-def command(*arguments: str) -> str:
-    """What `python -m stages...` prints; run from the project, whose templates it reads."""
-    if not Path("stages").exists():
-        Path("stages").symlink_to(ROOT / "stages")
-    environment = {**os.environ, "DVC_ROOT": str(Path.cwd())}
-    done = subprocess.run(
-        [sys.executable, "-m", *arguments], env=environment, check=False, capture_output=True, text=True
-    )
-    assert not done.returncode, done.stderr
-    return done.stdout
-
-
-@pytest.mark.parametrize(("stage", "key", "n"), [("judge", "bulk", 9), ("grade", "bulk", 5)])
+@pytest.mark.parametrize(
+    ("stage", "key", "n"), [("judge", "bulk", 9), ("grade", "bulk", 5), ("select_checkpoint", "bulk", 6)]
+)
 def test_a_dry_run_says_what_it_would_cost_and_asks_and_writes_nothing(stage: str, key: str, n: int) -> None:
     with serving(lambda *_: completion("VERDICT: A")) as server:
         with_model(server, stage)
@@ -145,6 +123,7 @@ def test_a_dry_run_says_what_it_would_cost_and_asks_and_writes_nothing(stage: st
     )
     assert told[1:] == ["reference: costs nothing"]
     assert not Path(f"data/{stage}").exists()
+    assert not Path("models/selected").exists()
 
 
 @pytest.mark.parametrize("stage", ["judge", "grade"])

@@ -130,7 +130,7 @@ def test_dvc_resolves_the_graph_of_every_profile(
 def test_names_in_a_profile_name_something(name: str) -> None:
     params = lay(name)
     annotators = {
-        params["select_checkpoint"]["annotator"],
+        *params["select_checkpoint"]["annotators"],
         *params["judge"]["annotators"],
         *params["grade"]["annotators"],
     }
@@ -145,6 +145,7 @@ def test_names_in_a_profile_name_something(name: str) -> None:
 def test_the_numbers_of_the_paper(name: str, batch: int, dropout: float) -> None:
     params = lay(name)
     sft, curated = params["sft"], params["arms"]["curated"]
+    assert sft["method"] == "full"
     assert (sft["lr"], sft["lr_end"], sft["beta1"], sft["beta2"], sft["weight_decay"]) == (1e-5, 1e-6, 0.9, 0.95, 0.1)
     assert (sft["global_batch_size"], sft["residual_dropout"]) == (batch, dropout)
     assert (curated["sft"]["epochs"], curated["sft"]["candidate_epochs"]) == (15, [5, 6, 7, 8, 9, 10])

@@ -13,6 +13,7 @@ import polars as pl
 import pytest
 
 from stages import agreement
+from stages.core import length_control
 from stages.core.agreement import LEVELS, alpha, cohen_kappa, coincidences, fleiss_kappa, tables, tie_discounted
 from stages.core.agreement_tables import agreement_groups_table, agreement_table
 from stages.core.intervals import Intervals, standard_error
@@ -280,22 +281,55 @@ def test_a_pairwise_table_of_real_verdicts_adds_up(alpaca_eval: Votes) -> None:
     assert (table["rate"] <= table["high"]).all()
 
 
-def test_rates_at_equal_lengths_are_near_alpaca_evals(alpaca_eval: Votes) -> None:
-    """Its own method also knows each prompt's difficulty; that is what is left between the two."""
+@pytest.fixture(scope="module")
+def at_equal_lengths(alpaca_eval: Votes) -> list[tuple[float, float, pl.DataFrame]]:
+    """Of 56 systems: AlpacaEval's rate at equal lengths, the raw rate, and the verdicts (value, apart, prompt_id)."""
     judge = "weighted_alpaca_eval_gpt4_turbo"
     with (DATA / f"alpaca_eval/leaderboard.{judge}.csv").open() as file:
         published = {row[""]: float(row["length_controlled_winrate"] or "nan") for row in csv.DictReader(file)}
     said = alpaca_eval.frame.filter(annotator=judge).drop_nulls("value")
-    rates = []
+    found = []
     for system in sorted((set(said["a"]) | set(said["b"])) & set(published)):
-        one = about(said, system)
-        found = length_controlled(one["value"], one["chars_a"] - one["chars_b"], one["prompt_id"], confidence=0.95)
-        if found and not np.isnan(published[system]):
-            rates.append((100 * found.rate, published[system], 100 * one["value"].mean()))
-    ours, theirs, raw = np.array(rates).T
-    assert len(rates) == 56
-    assert np.abs(ours - theirs).mean() < 1.35 < 4.8 < np.abs(raw - theirs).mean()
+        one = about(said, system).with_columns(apart=pl.col("chars_a") - pl.col("chars_b"))
+        if not np.isnan(published[system]) and one["apart"].n_unique() > 1:
+            found.append((published[system], 100 * float(one["value"].to_numpy().mean()), one))
+    assert len(found) == 56
+    return found
+
+
+def rates_at_equal_lengths(systems: list[tuple[float, float, pl.DataFrame]]) -> np.ndarray:
+    controlled = [
+        length_controlled(one["value"], one["apart"], one["prompt_id"], confidence=0.95) for *_, one in systems
+    ]
+    return np.array([100 * one.rate for one in controlled if one])
+
+
+def test_rates_at_equal_lengths_are_near_alpaca_evals(at_equal_lengths: list) -> None:
+    """Its own method also knows each prompt's difficulty; that is what is left between the two."""
+    theirs, raw = (np.array([system[place] for system in at_equal_lengths]) for place in (0, 1))
+    ours = rates_at_equal_lengths(at_equal_lengths)
+    assert np.abs(ours - theirs).mean() == pytest.approx(1.10, abs=0.01)  # as docstring and report say
+    assert np.abs(raw - theirs).mean() == pytest.approx(4.9, abs=0.05)
+    assert np.abs(ours - theirs).max() < 4.6
     assert np.corrcoef(ours, theirs)[0, 1] > 0.995 > 0.99 > np.corrcoef(raw, theirs)[0, 1]
+
+
+def test_the_ridge_that_half_of_the_systems_choose_serves_the_other_half(
+    at_equal_lengths: list, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    theirs = np.array([system[0] for system in at_equal_lengths])
+    off = []
+    for ridge in (0.0, 1 / 120, 1 / 80, 1 / 60, 1 / 40, 1 / 10):
+        monkeypatch.setattr(length_control, "_RIDGE", np.array([0.0, ridge]))
+        off.append(np.abs(rates_at_equal_lengths(at_equal_lengths) - theirs))
+    table = np.array(off)  # (ridges, systems)
+    rng = np.random.default_rng(0)
+    held_out = []
+    for _ in range(100):
+        order = rng.permutation(56)
+        chosen = table[:, order[:28]].mean(axis=1).argmin()
+        held_out.append(table[chosen, order[28:]].mean())
+    assert np.mean(held_out) < 1.2 < 1.4 < table[0].mean()
 
 
 def test_a_judges_lean_to_the_first_answer_is_found() -> None:

@@ -11,7 +11,7 @@ from stages.errors import InputError
 from stages.respond import main
 from stages.runtime.answering import Answerer
 from stages.runtime.files import empty_table, read_table, write_table
-from stages.schema import PROMPT, RESPONSE
+from stages.schema import ASKED, PROMPT, RESPONSE
 from tests.runtime.chat_server import completion, endpoint, serving
 from tests.tiny import ANSWERING, make_base, prompts, write_params
 from tests.workspace import ROOT
@@ -127,3 +127,17 @@ def test_an_endpoint_that_serves_the_checkpoint_answers(project):
     table = read_table(project / "data/respond/curated.parquet", RESPONSE)
     assert table.row(0, named=True)["response"] == "models/selected/curated: Hi"
     assert set(table["responder"]) == {"curated"}
+    asked = read_table(project / "data/respond/curated.asked.parquet", ASKED)
+    assert asked.select("prompt_id", "model").rows() == [(key, "judge-1-2025-01-01") for key in table["prompt_id"]]
+
+
+def test_a_dry_run_answers_nothing(project, capsys):
+    with serving(lambda *_: completion("x")) as server:
+        write_params(project, respond={**ANSWERING, "endpoint": endpoint(server)})
+        main("curated", dry_run=True)
+        assert server.bodies == []
+    assert "to ask of models/selected/curated, about" in capsys.readouterr().out
+    write_params(project, respond=ANSWERING)
+    main("curated", dry_run=True)
+    assert capsys.readouterr().out == "answer curated: costs nothing\n"
+    assert not (project / "data/respond").exists()

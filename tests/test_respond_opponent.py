@@ -6,7 +6,7 @@ import pytest
 from stages.errors import InputError, ParamsError
 from stages.respond_opponent import main
 from stages.runtime.files import read_table, write_table
-from stages.schema import PROMPT, RESPONSE
+from stages.schema import ASKED, PROMPT, RESPONSE
 from tests.runtime.chat_server import completion, endpoint, serving
 from tests.tiny import ANSWERING, make_base, prompts, write_params
 
@@ -118,6 +118,29 @@ def test_an_endpoint_is_asked_with_the_system_message_of_its_file(project):
     table = read_table(project / "data/respond_opponent/other.parquet", RESPONSE)
     assert table["response"].to_list() == ["HI", "WHO?"]
     assert set(table["responder"]) == {"other"}
+    asked = read_table(project / "data/respond_opponent/other.asked.parquet", ASKED)
+    assert asked.select("model", "n_prompt_tokens", "n_reply_tokens").rows() == [("judge-1-2025-01-01", 7, 3)] * 2
+
+
+def test_a_dry_run_of_an_opponent_asks_and_writes_nothing(project, capsys):
+    (project / "system.txt").write_text("")
+    with serving(lambda *_: completion("x")) as server:
+        given = {"kind": "endpoint", "path": "system.txt", **endpoint(server, model="other-1")}
+        write_params(project, respond=ANSWERING, opponents={"other": given})
+        main("other", dry_run=True)
+        assert server.bodies == []
+    assert capsys.readouterr().out.startswith("answer other: 2 requests, 0 kept, 2 to ask of other-1, about ")
+    assert not (project / "data/respond_opponent").exists()
+
+
+def test_an_opponent_of_unknown_price_is_refused_unless_any_cost_will_do(project):
+    (project / "system.txt").write_text("")
+    with serving(lambda *_: completion("x")) as server:
+        given = {"kind": "endpoint", "path": "system.txt", **endpoint(server, price=None, max_cost=5.0)}
+        write_params(project, respond=ANSWERING, opponents={"other": given})
+        with pytest.raises(ParamsError, match="given a price, without which max_cost cannot hold"):
+            main("other")
+        assert server.bodies == []
 
 
 def test_keys_of_an_endpoint_are_refused_elsewhere(project):

@@ -98,11 +98,16 @@ def test_a_draw_is_exact_and_does_not_depend_on_the_order_of_rows(
     assert len(first.heldout) == min(n_heldout, 68 + 35 - n_stem - n_wikihow)
 
 
-def test_within_a_domain_the_highest_scores_come_first_and_ties_by_id() -> None:
-    ties = [row(f"a:{i}", group=STEM, domain="physics", score=score) for i, score in enumerate([5, 9, None, 9, 5])]
-    for n, expected in ((1, [1]), (2, [1, 3]), (3, [0, 1, 3]), (4, [0, 1, 3, 4])):
-        found = run(examples(*ties), params(), arm(stack_exchange_stem=n))
-        assert found.train["id"].to_list() == [f"a:{i}" for i in expected]
+def test_within_a_domain_the_highest_scored_questions_come_first_whatever_their_answers_have() -> None:
+    votes = [(5, 90), (9, 12), (None, 99), (9, 11), (5, None), (5, 90), (-3, 80)]  # on the prompt, on the response
+    rows = [
+        row(f"a:{i}", group=STEM, domain="physics", prompt_score=asked, score=answered)
+        for i, (asked, answered) in enumerate(votes)
+    ]
+    order = [1, 3, 0, 5, 4, 6, 2]
+    for n in range(1, len(order) + 1):
+        found = run(examples(*rows), params(), arm(stack_exchange_stem=n))
+        assert found.train["id"].to_list() == [f"a:{i}" for i in sorted(order[:n])]
 
 
 def test_at_random_any_row_of_a_domain_may_come() -> None:

@@ -13,8 +13,9 @@ from stages.core.score_tables import WIN_RATE
 from stages.errors import InputError, JudgeError, ParamsError
 from stages.runtime.files import read_table, write_table
 from stages.runtime.params import load_params
-from stages.schema import RESPONSE, VERDICT
-from tests.judged_run import PARAMS, responses, write_run
+from stages.schema import ASKED, RESPONSE, VERDICT
+from tests.judged_run import PARAMS, command, responses, with_model, write_run
+from tests.runtime.chat_server import completion, serving
 
 ROOT = Path(__file__).parents[1]
 
@@ -97,6 +98,24 @@ def test_the_summary_is_worked_out_by_hand() -> None:
     assert summary["agreement"]["length"]["reference"]["n"] == 8
     assert summary["selected_epoch"] == {"curated": 10, "bulk": 10}
     assert summary["annotations"] == {"n_used": 0, "n_other": 0, "n_stale": 0}
+
+
+def test_what_answers_and_verdicts_cost_stands_in_the_metrics() -> None:
+    assert "spent" not in scored()
+    with serving(lambda body, _: completion("OUTCOME: Pass\n4" if "<answer>" in str(body) else "VERDICT: B")) as server:
+        with_model(server, "judge")
+        command("stages.judge", "bulk")
+        asked = [{**dict.fromkeys(ASKED), "responder": "curated", "request": f"r{i}", "n_prompt_tokens": 10,
+                  "n_reply_tokens": 2, "cost": 0.25 if i else None} for i in range(3)]  # fmt: skip
+        for stage in ("generate", "respond"):
+            rows = asked[:2] if stage == "generate" else asked[2:]
+            write_table(Path(f"data/{stage}/curated.asked.parquet"), pl.DataFrame(rows, schema=ASKED), ASKED)
+        spent = scored()["spent"]
+    assert spent["answering"] == {
+        "curated": {"n_requests": 3, "n_uncounted": 1, "n_prompt_tokens": 30, "n_reply_tokens": 6, "cost": 0.5}
+    }
+    assert spent["judging"]["gpt"]["n_requests"] == 9
+    assert spent["judging"]["gpt"]["cost"] == pytest.approx(9 * (7 + 3 * 2) / 1e6, abs=1e-6)
 
 
 def test_every_table_has_its_columns() -> None:
@@ -190,6 +209,39 @@ def test_people_are_annotators_beside_the_models() -> None:
     assert (agreement["ann", "reference"]["n"], agreement["ann", "reference"]["agreement"]) == (2, 0.25)
     kinds = table("agreement_groups").filter(group_b="people").select("group_a", "n", "agreement").rows()
     assert kinds == [("length", 3, 0.666667), ("people", 1, 0.5)]
+
+
+def test_a_panel_of_people_is_several_annotators_and_has_rates_together() -> None:
+    for name, preference in (("ann", "a"), ("worker_1", "b"), ("worker_2", "tie"), ("bo", "a")):
+        say(annotator=name, preference=preference)
+        say(annotator=name, preference="a", prompt_id="test:p1")
+    assert set(scored()["pairwise"]["bulk"]) == {
+        "reference", "length", "ann", "bo", "worker_1", "worker_2", "all people", "all worker"
+    }  # fmt: skip
+    declared = {**PARAMS["annotators"], "panel": {"kind": "people", "names": ["worker_*", "ann"]}}
+    Path("params.yaml").write_text(json.dumps({**PARAMS, "annotators": declared}))
+    summary = scored()["pairwise"]["bulk"]
+    assert set(summary) == {"reference", "length", "ann", "bo", "worker_1", "worker_2", "all panel"}
+    assert {key: summary["all panel"][key] for key in ("n", "win", "tie", "lose")} == {
+        "n": 6, "win": pytest.approx(4 / 6, abs=1e-6), "tie": pytest.approx(1 / 6, abs=1e-6),
+        "lose": pytest.approx(1 / 6, abs=1e-6),
+    }  # fmt: skip
+    together = table("win_rate").filter(annotator="all panel").row(0, named=True)
+    assert (together["n"], together["n_prompts"]) == (6, 2)  # intervals are over the prompts
+    assert "all panel" in table("bradley_terry")["annotator"]
+    kinds = table("agreement_groups").select("group_a", "group_b", "n").rows()
+    assert ("panel", "panel", 6) in kinds  # three pairs of persons on each of two items
+    assert ("panel", "people", 6) in kinds
+    assert ("ann", "worker_1") in table("agreement").select("annotator_a", "annotator_b").rows()
+
+
+@pytest.mark.parametrize("stage", ["judge", "grade", "select_checkpoint"])
+def test_no_stage_asks_people(stage: str) -> None:
+    changed = {**PARAMS, "annotators": {"crowd": {"kind": "people", "names": ["crowd_*"]}}}
+    changed[stage] = {**PARAMS[stage], "annotators": ["crowd"]}
+    Path("params.yaml").write_text(json.dumps(changed))
+    with pytest.raises(ParamsError, match=r"annotators\.crowd: .* got people; take it out there, `score` reads"):
+        {"judge": judge, "grade": grade, "select_checkpoint": select_checkpoint}[stage].main("bulk")
 
 
 def test_a_person_named_as_a_model_is_an_error() -> None:

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -17,7 +18,8 @@ from stages.runtime.files import empty_table, read_table, write_table
 from stages.runtime.params import load_params
 from stages.schema import EPOCH_GRADE, EPOCH_RESPONSE, PERPLEXITY, PROMPT, STANDING, VERDICT
 from stages.select_checkpoint import Frames, Params, copy_model
-from tests.judged_run import DEV_ANSWERS, epoch_responses, prompts, write_model, write_run
+from tests.judged_run import DEV_ANSWERS, command, epoch_responses, prompts, with_model, write_model, write_run
+from tests.runtime.chat_server import completion, serving
 
 ROOT = Path(__file__).parents[1]
 
@@ -68,7 +70,7 @@ def test_without_references_the_earliest_epoch_is_taken_and_said_so(capsys: pyte
     write_table(Path("data/prompts/dev.parquet"), prompts("dev", 3, n_bare=3), PROMPT)
     select_checkpoint.main("curated")
     assert "curated 5" in Path("models/selected/curated/config.json").read_text()
-    assert "warning: curated: 'reference' judges fewer than two of the dev prompts" in capsys.readouterr().err
+    assert "warning: curated: 'reference': fewer than two of the dev prompts are judged" in capsys.readouterr().err
 
 
 def test_an_annotator_that_always_fails_is_an_error() -> None:
@@ -77,7 +79,7 @@ def test_an_annotator_that_always_fails_is_an_error() -> None:
 
     frames = Frames(prompts("dev", 3, n_bare=0), epoch_responses("x", DEV_ANSWERS), empty_table(PERPLEXITY))
     with pytest.raises(JudgeError, match=r"x\.parquet: .* got 9 of 9 unscored by 'gpt' \(mostly truncated\)"):
-        select_checkpoint.run(frames, Params(by="grade", annotator="gpt"), arm="x", grade=fail)
+        select_checkpoint.run(frames, Params(by="grade", annotators=["gpt"]), arm="x", graders={"gpt": fail})
 
 
 def test_a_comparer_that_always_fails_is_an_error() -> None:
@@ -86,10 +88,10 @@ def test_a_comparer_that_always_fails_is_an_error() -> None:
 
     frames = Frames(prompts("dev", 3, n_bare=0), epoch_responses("x", DEV_ANSWERS), empty_table(PERPLEXITY))
     with pytest.raises(JudgeError, match=r"x\.verdicts\.parquet: .* got 18 of 18 unscored by 'gpt'"):
-        select_checkpoint.run(frames, Params(by="pairs", annotator="gpt"), arm="x", compare=fail)
+        select_checkpoint.run(frames, Params(by="pairs", annotators=["gpt"]), arm="x", comparers={"gpt": fail})
 
 
-def choose(**changes: str) -> None:
+def choose(**changes: Any) -> None:
     params = json.loads(Path("params.yaml").read_text())
     params["select_checkpoint"] |= changes
     Path("params.yaml").write_text(json.dumps(params))
@@ -113,8 +115,62 @@ def test_a_round_robin_compares_every_two_epochs_in_both_orders() -> None:
 
 
 def test_the_longer_answers_win_where_length_compares() -> None:
-    choose(by="pairs", annotator="length")
+    choose(by="pairs", annotators=["length"])
     assert "curated 5" in Path("models/selected/curated/config.json").read_text()  # "no" is as long as "v0"
+
+
+def select_by(by: str, **changes: Any) -> None:
+    params = json.loads(Path("params.yaml").read_text())
+    params["select_checkpoint"] |= {"by": by, **changes}
+    Path("params.yaml").write_text(json.dumps(params))
+
+
+def test_a_dry_run_tells_the_whole_round_robin_and_asks_nothing() -> None:
+    with serving(lambda *_: completion("VERDICT: A")) as server:
+        with_model(server, "select_checkpoint")
+        select_by("pairs")
+        told = command("stages.select_checkpoint", "curated", "--dry-run").splitlines()
+        assert server.asked == []
+        # 3 prompts x 3 pairs of epochs x 2 orders, less those that look alike: two epochs often answer the same
+        assert told[0].startswith("gpt: 9 requests, 0 kept, 9 to ask of judge-1")
+        assert command("stages.select_checkpoint", "curated").splitlines()[0] == told[0]  # before the first call
+        assert len(server.asked) == 9
+    select_by("perplexity")
+    assert command("stages.select_checkpoint", "curated", "--dry-run") == ""
+
+
+@pytest.mark.parametrize(("by", "good", "n"), [("grade", "OUTCOME: Pass\n4", 3), ("pairs", "VERDICT: B", 6)])
+def test_retry_failed_asks_for_what_is_unscored_alone(by: str, good: str, n: int) -> None:
+    name, schema = ("curated.verdicts", VERDICT) if by == "pairs" else ("curated", EPOCH_GRADE)
+    path = Path(f"data/select_checkpoint/{name}.parquet")
+    with serving(lambda body, _: completion("?" if "v2" in str(body) else good)) as server:
+        with_model(server, "select_checkpoint")
+        select_by(by, annotators=["gpt"])
+        command("stages.select_checkpoint", "curated")
+        first = read_table(path, schema)
+        shutil.rmtree(".cache")
+        server.asked.clear()
+        server.behave = lambda *_: completion(good)
+        told = command("stages.select_checkpoint", "curated", "--retry-failed")
+        second = read_table(path, schema)
+        asked = set(server.asked)
+    failed = first["unscored_reason"].is_not_null()
+    assert failed.sum() == n
+    assert asked == set(server.asked)
+    assert len(asked) == first.filter(failed)["request"].n_unique()
+    assert f"{path}: {n} unscored, asked for again" in told
+    assert second["unscored_reason"].drop_nulls().is_empty()
+    assert second.filter(~failed).equals(first.filter(~failed))
+
+
+def test_a_panel_chooses_together() -> None:
+    with serving(lambda *_: completion("OUTCOME: Fail\n1")) as server:
+        with_model(server, "select_checkpoint")
+        command("stages.select_checkpoint", "curated")
+    grades = read_table(Path("data/select_checkpoint/curated.parquet"), EPOCH_GRADE)
+    assert grades["annotator"].value_counts(sort=True).rows() == [("gpt", 9), ("reference", 9)]
+    standing = read_table(Path("data/select_checkpoint/curated.standing.parquet"), STANDING)
+    assert standing["quality"].to_list() == pytest.approx([1, 3.5, (1 + 13 / 3) / 2])
 
 
 def test_perplexity_chooses_only_where_it_is_asked_to() -> None:
@@ -135,7 +191,7 @@ def test_an_unmeasured_perplexity_takes_the_earliest_and_says_so(capsys: pytest.
 def test_no_answers_are_an_error() -> None:
     frames = Frames(prompts("dev", 3, n_bare=0), epoch_responses("x", {}), empty_table(PERPLEXITY))
     with pytest.raises(InputError, match=r"data/generate/x\.parquet: must hold answers"):
-        select_checkpoint.run(frames, Params(by="grade", annotator="reference"), arm="x", grade=lambda _: [])
+        select_checkpoint.run(frames, Params(by="grade", annotators=["reference"]), arm="x")
 
 
 @pytest.mark.parametrize("missing", ["config.json", "model.safetensors"])
@@ -170,7 +226,7 @@ def test_a_disk_that_cannot_link_copies(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_the_params_model_is_the_committed_section() -> None:
-    assert load_params("select_checkpoint", Params, path=ROOT / "params.yaml").annotator
+    assert load_params("select_checkpoint", Params, path=ROOT / "params.yaml").annotators
 
 
 ELSEWHERE = """

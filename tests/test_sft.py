@@ -11,6 +11,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, Trainer, TrainingArguments
 
+from stages.core.low_rank import merged
 from stages.core.schedule import schedule
 from stages.core.topology import Rank
 from stages.errors import InputError, ParamsError
@@ -21,7 +22,18 @@ from stages.runtime.model import load_model
 from stages.runtime.tokenizer import load_tokenizer
 from stages.runtime.training_state import TrainingState
 from stages.schema import RENDERED
-from stages.sft import ArmParams, Params, add_eot, engine_of, main, make_ready, parameter_groups, read_examples, train
+from stages.sft import (
+    ArmParams,
+    Params,
+    add_eot,
+    engine_of,
+    main,
+    make_ready,
+    parameter_groups,
+    read_examples,
+    to_train,
+    train,
+)
 from tests.tiny import CHAT, SFT, examples, make_base, write_params
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -54,19 +66,18 @@ def project(base, tmp_path, monkeypatch):
 
 
 def weights_after(base, arm=ARM, n_threads=1, **changes):
-    model, tokenizer = load_model(base), load_tokenizer(base).with_eot("<|eot|>")
-    add_eot(model, tokenizer)
+    tokenizer = load_tokenizer(base).with_eot("<|eot|>")
     params, before = Params(**{**SFT, **changes}), torch.get_num_threads()
     torch.set_num_threads(n_threads)
     try:
         engine = engine_of("single", params, Rank(0, 1, 0, 1))
-        engine.prepare(make_ready(model, params))
+        engine.prepare(make_ready(to_train(base, tokenizer, params, engine), params))
         assert engine.n_workers == n_threads
         records = [record for _, record in train(engine, read_examples(rendered(base)), params, ArmParams(**arm))]
         engine.close()
     finally:
         torch.set_num_threads(before)
-    return model.state_dict(), records
+    return merged(engine.model, engine.weights()), records
 
 
 def largest_difference(left, right):
@@ -121,10 +132,11 @@ WAYS = {  # of carrying out the same step of four examples of about 20 tokens
 
 
 @pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
-def test_a_step_is_the_same_however_it_is_carried_out(base, optimizer, way):
+@pytest.mark.parametrize(("optimizer", "method"), [("sgd", "full"), ("adamw", "full"), ("sgd", "lora")])
+def test_a_step_is_the_same_however_it_is_carried_out(base, optimizer, method, way):
     """With residual dropout: what is dropped follows from step and example. SGD shows what AdamW hides, a factor."""
-    recipe = {"optimizer": optimizer, "lr": 1e-2 if optimizer == "adamw" else 0.5, "residual_dropout": 0.3}
+    lr = 1e-2 if optimizer == "adamw" else 0.5
+    recipe = {"optimizer": optimizer, "method": method, "lr": lr, "residual_dropout": 0.3}
     whole, records = weights_after(base, **recipe)
     parts, records_of_parts = weights_after(base, **recipe, **WAYS[way])
     assert largest_difference(whole, parts) < (1e-3 if optimizer == "adamw" else 1e-5)
@@ -292,6 +304,39 @@ def test_each_step_is_that_of_transformers_trainer(base, tmp_path):
     assert largest_difference(ours, model.state_dict()) < 1e-4
 
 
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_lora_leaves_a_plain_model_whose_maps_and_eot_have_changed(project, base, precision):
+    folder = project(method="lora", precision=precision, arm={"epochs": 3, "candidate_epochs": [3]})
+    main("curated")
+    out = folder / "models/sft/curated/epoch_03"
+    assert not list(out.glob("adapter*"))
+    before, model = load_model(base, dtype="float32" if precision == "fp32" else "bfloat16"), load_model(out)
+    start, tokenizer = before.get_input_embeddings().weight, load_tokenizer(out)
+    eot = tokenizer.eot_id
+    after = AutoModelForCausalLM.from_pretrained(out).state_dict()
+    assert after.keys() == before.state_dict().keys() == model.state_dict().keys()
+    changed = {
+        name for name, weight in before.state_dict().items() if not torch.equal(weight, after[name][: len(weight)])
+    }
+    assert {name.split(".")[-2] for name in changed} == {
+        "q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj",
+    }  # fmt: skip
+    row = after["model.embed_tokens.weight"][eot]
+    assert len(after["model.embed_tokens.weight"]) == eot + 1
+    assert (row - start.float().mean(0)).abs().max() > 0.01
+
+
+def test_the_state_of_lora_holds_what_it_trains(project, monkeypatch):
+    folder = project(method="lora")
+    monkeypatch.setenv("LIMA_STATE_EVERY_S", "0")
+    monkeypatch.setattr(TrainingState, "end", lambda _state: None)
+    main("curated")
+    (path,) = folder.glob(".cache/sft/curated/*/state-*/state.pt")
+    state = torch.load(path, weights_only=True)
+    assert {name.split(".")[-2] for name in state["weights"]} == {"default", "learned_row"}
+    assert len(state["optimizer"]["state"]) == len(state["weights"]) == 2 * 2 * 7 + 1
+
+
 def outs(folder):
     files = [*(folder / "models/sft/curated").glob("*/*"), folder / "data/sft/curated/loss.csv"]
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
@@ -328,8 +373,9 @@ def test_a_run_killed_twice_ends_with_the_bytes_of_one_that_was_not(project):
     assert not list((folder / ".cache/sft/curated").iterdir())
 
 
-def test_a_run_that_was_stopped_goes_on_where_it_stood(project, monkeypatch, capsys):
-    folder = project(arm={"epochs": 4, "candidate_epochs": [1, 4]})
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_a_run_that_was_stopped_goes_on_where_it_stood(project, monkeypatch, capsys, method):
+    folder = project(arm={"epochs": 4, "candidate_epochs": [1, 4]}, method=method)
     main("curated")
     whole = outs(folder)
     monkeypatch.setenv("LIMA_STATE_EVERY_S", "0")
@@ -359,10 +405,11 @@ def test_a_step_that_ruins_the_weights_is_refused_and_the_state_before_it_kept(p
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
-def test_two_processes_make_the_steps_of_one(project, monkeypatch, optimizer):
+@pytest.mark.parametrize(("optimizer", "method"), [("sgd", "full"), ("adamw", "full"), ("sgd", "lora")])
+def test_two_processes_make_the_steps_of_one(project, monkeypatch, optimizer, method):
     """Seven examples in steps of four: the last step of an epoch has three, which do not part evenly."""
-    recipe = {"optimizer": optimizer, "lr": 1e-2 if optimizer == "adamw" else 0.5, "micro_batch_tokens": 25}
+    lr = 1e-2 if optimizer == "adamw" else 0.5
+    recipe = {"optimizer": optimizer, "method": method, "lr": lr, "micro_batch_tokens": 25}
     folder = project(arm={"epochs": 2, "candidate_epochs": [2]}, **recipe)
     main("curated")
     one = outs(folder)

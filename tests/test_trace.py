@@ -32,7 +32,7 @@ def put(path, schema, *rows):
 
 
 def examples(*names):
-    return [candidate(name)[: len(EXAMPLE) - 4] + candidate(name)[6:10] for name in names]
+    return [candidate(name)[: len(EXAMPLE)] for name in names]
 
 
 @pytest.fixture
@@ -84,7 +84,7 @@ def test_a_row_that_was_drawn_tells_its_whole_way(capsys):
         "author   Ann",
         "licence  CC0 1.0",
         "created  2020-01-02",
-        "extract  a candidate of group wikihow, domain Travel, score unknown",
+        "extract  a candidate of group wikihow, domain Travel, score unknown, prompt's score unknown",
         "quality  kept",
         "quality  in the unfiltered sample",
         "dedup    kept",

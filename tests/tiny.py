@@ -101,6 +101,8 @@ DECODING = {
 ANSWERING = {**DECODING, "endpoint": None}
 SFT = {
     "seed": 0,
+    "method": "full",
+    "lora": {"rank": 4, "alpha": 8},
     "lr": 1e-2,
     "lr_end": 1e-3,
     "beta1": 0.9,

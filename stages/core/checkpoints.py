@@ -3,9 +3,10 @@
 The best is found by one of three measures, on the dev prompts:
 
 - `grade`: the mean helpfulness, over the prompts that every epoch has a grade for (a prompt's grade is the mean over
-  its samples); an epoch with grades for less than half of the prompts is left out;
-- `pairs`: Bradley-Terry strengths (stages/core/bradley_terry.py) from a round robin in which an annotator compares the
-  answers of any two epochs in both orders; a tie and a pair in which the orders disagree count half for each;
+  annotators of the mean over its samples; an annotator who has not graded it for every epoch is left out there); an
+  epoch with grades for less than half of the prompts is left out;
+- `pairs`: Bradley-Terry strengths (stages/core/bradley_terry.py) from a round robin in which every annotator
+  compares the answers of any two epochs in both orders; a tie and a pair whose orders disagree count half for each;
 - `perplexity`: the lowest of the held-out responses. The paper found that it rises while answers get better (s3, Figure
   9), so this is there to be compared with.
 
@@ -35,17 +36,20 @@ Floats = npt.NDArray[np.float64]
 
 
 def standing_by_grade(grades: pl.DataFrame, epochs: Sequence[int]) -> pl.DataFrame:
-    """How epochs stand by grades of one annotator (schema.EPOCH_GRADE): schema.STANDING, by epoch."""
-    per_prompt = (  # (prompt_id, epoch, helpfulness), null where no sample has a grade
-        grades.group_by("prompt_id", "epoch").agg(pl.col("helpfulness").mean()).sort("prompt_id", "epoch")
+    """How epochs stand by grades (schema.EPOCH_GRADE): schema.STANDING, by epoch."""
+    item = ("prompt_id", "annotator")
+    per_item = (  # helpfulness, null where no sample has a grade
+        grades.group_by(*item, "epoch").agg(pl.col("helpfulness").mean()).sort(*item, "epoch")
     )
-    wide = per_prompt.pivot(on="epoch", index="prompt_id", values="helpfulness")
-    graded = [epoch for epoch in epochs if 2 * wide[str(epoch)].count() >= wide.height] or list(epochs)
-    table = wide.select(str(epoch) for epoch in graded).drop_nulls()
+    wide = per_item.pivot(on="epoch", index=item, values="helpfulness")
+    applicable = wide.filter(pl.any_horizontal(pl.col(str(epoch)).is_not_null() for epoch in epochs))
+    graded = [epoch for epoch in epochs if 2 * applicable[str(epoch)].count() >= applicable.height] or list(epochs)
+    columns = [str(epoch) for epoch in graded]
+    table = applicable.drop_nulls(columns).group_by("prompt_id").agg(pl.col(columns).mean()).sort("prompt_id")
     if table.height < 2:
         found = _unknown("grade", graded, n=table.height)
     else:
-        scores = table.to_numpy().astype(np.float64)  # (n_prompts, n_epochs)
+        scores = table.select(columns).to_numpy().astype(np.float64)  # (n_prompts, n_epochs)
         means = scores.mean(axis=0)
         behind = scores[:, [int(means.argmax())]] - scores
         found = _standing("grade", graded, n=table.height, quality=means, error=standard_error(behind))
@@ -54,7 +58,7 @@ def standing_by_grade(grades: pl.DataFrame, epochs: Sequence[int]) -> pl.DataFra
 
 
 def standing_by_pairs(verdicts: pl.DataFrame, epochs: Sequence[int]) -> pl.DataFrame:
-    """How epochs stand by verdicts of one annotator on their pairs (schema.VERDICT): schema.STANDING, by epoch."""
+    """How epochs stand by verdicts on their pairs (schema.VERDICT): schema.STANDING, by epoch."""
     wins = _wins(verdicts, epochs)
     n = len(wins)
     if n < 2:

@@ -48,6 +48,11 @@ class Buckets(NamedTuple):
     numbers: I64  # of the groups, grouped by row
     cuts: I64  # (n_rows + 1,) row i is in the groups numbers[cuts[i]:cuts[i + 1]]
 
+    def of(self, place: int) -> list[int]:
+        """The groups of the row at a place of `rows`."""
+        groups: list[int] = self.numbers[self.cuts[place] : self.cuts[place + 1]].tolist()
+        return groups
+
 
 def permutations(n: int, seed: int) -> tuple[U32, U32]:
     """The odd multipliers and the addends of n permutations of 32 bits, as `datasketch.MinHash(n, seed)` draws them."""

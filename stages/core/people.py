@@ -5,7 +5,9 @@ rest is counted and left out.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence, Set
+from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
 import polars as pl
@@ -40,6 +42,34 @@ def group_of(name: str) -> str | None:
     """
     found = _PERSON.fullmatch(name)
     return found[1].lower() if found else None
+
+
+def kinds_of(names: Iterable[str], persons: Set[str], panels: Mapping[str, Sequence[str]]) -> dict[str, str]:
+    """The kind of each annotator: of a person the first panel that it fits, or what its name says; a machine's itself.
+
+    Args:
+        names: of annotators.
+        persons: which of them are people.
+        panels: patterns of names, by panel; * is any text.
+
+    >>> kinds_of(["ann", "bo", "crowd_1", "gpt"], {"ann", "bo", "crowd_1"}, {"experts": ["an*"]})
+    {'ann': 'experts', 'bo': 'people', 'crowd_1': 'crowd', 'gpt': 'gpt'}
+    """
+    return {name: _kind(name, panels) if name in persons else name for name in sorted(names)}
+
+
+def _kind(person: str, panels: Mapping[str, Sequence[str]]) -> str:
+    fitting = (kind for kind, patterns in panels.items() if any(fnmatchcase(person, one) for one in patterns))
+    return next(fitting, None) or group_of(person) or PEOPLE
+
+
+def pooled(pairs: pl.DataFrame, kinds: Mapping[str, str]) -> pl.DataFrame:
+    """The rows (as `preferences.resolve` gives them) of each kind of several annotators, as those of `all <kind>`."""
+    several = {kind for kind, n in Counter(kinds.values()).items() if n > 1}
+    named = pairs.with_columns(pl.col("annotator").replace_strict(dict(kinds), return_dtype=pl.String))
+    return named.filter(pl.col("annotator").is_in(several)).with_columns(
+        pl.format("all {}", "annotator").alias("annotator")
+    )
 
 
 class Current(NamedTuple):

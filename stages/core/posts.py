@@ -1,13 +1,15 @@
 """posts: a question of Stack Exchange with its best answer, as the rows that come of it.
 
-LIMA s2.1: the prompt is title, body or both, the response "the top answer"; both are cleaned by `html_text`. The
-licence is each post's ContentLicense. Dumps from before that column (2020) say nothing post by post; they were
-published as a whole under CC BY-SA 3.0, so that is what their rows carry.
+LIMA s2.1: the prompt is title, body or both, the response "the top answer"; both are cleaned by `html_text`. A row so
+is the work of two: its author is the answerer and then the asker, as far as they are named, its licence the
+ContentLicense of both posts. Dumps from before that column (2020) say nothing post by post; they were published as a
+whole under CC BY-SA 3.0, so that is what their posts carry.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from stages.core.comment_threads import follow_up
@@ -68,8 +70,10 @@ def candidate(thread: Thread, site: Site, *, max_post_chars: int) -> Candidate |
         score=int(answer["Score"]),
         messages=turns(paragraphs(title, body), response),
         url=f"https://{site.name}/a/{answer['Id']}",
-        author=thread.answerer or answer.get("OwnerDisplayName"),
-        license=answer.get("ContentLicense") or OLD_LICENSE,
+        author=_united(
+            [thread.answerer or answer.get("OwnerDisplayName"), thread.asker or question.get("OwnerDisplayName")]
+        ),
+        license=_licenses(question, answer),
         created=answer["CreationDate"][:10] if answer.get("CreationDate") else None,
         tags=_TAG.findall(question.get("Tags", "")) or None,
         title=title,
@@ -81,8 +85,8 @@ def candidate(thread: Thread, site: Site, *, max_post_chars: int) -> Candidate |
 def dialogue(row: Candidate, thread: Thread) -> Candidate | None:
     """Return the thread as a dialogue that goes on from its row, where its comments are one.
 
-    It has the votes on the answer, the names of both and the licences of all its parts, the date of its last turn, and
-    the address of the answer, under which the comments stand.
+    It has the votes on the answer, the licences of all its parts, the date of its last turn, and the address of the
+    answer, under which the comments stand.
     """
     question, answer = thread.question, thread.answer
     asked, answered = question.get("OwnerUserId"), answer.get("OwnerUserId")
@@ -95,14 +99,25 @@ def dialogue(row: Candidate, thread: Thread) -> Candidate | None:
     if not more:
         return None
     said = [thread.comments[i] for turn in more for i in turn.comments]
-    licenses = {part.get("ContentLicense") or OLD_LICENSE for part in (question, answer, *said)}
-    names = [name for name in (row.author, thread.asker or question.get("OwnerDisplayName")) if name]
     return row._replace(
         id=f"{row.id}/comments",
         group=DIALOGUE_GROUP,
         messages=[*row.messages, *({"role": turn.role, "content": turn.content} for turn in more)],
         url=f"{row.url}#comments",
-        author="; ".join(dict.fromkeys(names)) or None,
-        license="; ".join(sorted(licenses)),
+        license=_licenses(question, answer, *said),
         created=said[-1]["CreationDate"][:10] if said[-1].get("CreationDate") else row.created,
     )
+
+
+def _licenses(*parts: Row) -> str | None:
+    """The licences of what was put together, by name."""
+    return _united(sorted(part.get("ContentLicense") or OLD_LICENSE for part in parts))
+
+
+def _united(names: Sequence[str | None]) -> str | None:
+    """Each name once, in one text; None where there is none.
+
+    >>> _united(["Bo", None, "Ann", "Bo"])
+    'Bo; Ann'
+    """
+    return "; ".join(dict.fromkeys(name for name in names if name)) or None

@@ -13,6 +13,7 @@ from stages.core.judging import (
     Comparison,
     Grade,
     Grader,
+    Order,
     Prompt,
     Submission,
     preference,
@@ -104,20 +105,8 @@ def verdict_table(
         InputError: one side has an answer that the other lacks.
     """
     comparisons = comparisons_of(a=a, b=b, names=names, prompts=prompts)
-    shown = list(product(sorted(a), ORDERS))
-    rows = [
-        {
-            **dict(
-                zip(("prompt_id", "sample", "a", "b", "annotator", "order"), (*key, *names, name, order), strict=True)
-            ),
-            "preference": preference(choice.position, order),
-            "unscored_reason": choice.unscored_reason,
-            **choice.receipt._asdict(),
-        }
-        for name, compare in comparers.items()
-        for (key, order), choice in zip(shown, compare(comparisons), strict=True)
-    ]
-    return pl.DataFrame(rows, schema=VERDICT).sort("prompt_id", "sample", "annotator", "order")
+    shown = [(*key, *names, order) for key, order in product(sorted(a), ORDERS)]
+    return _verdicts(shown, comparisons, comparers).sort("prompt_id", "sample", "annotator", "order")
 
 
 def grade_table(
@@ -134,42 +123,95 @@ def grade_table(
     return pl.DataFrame(rows, schema=GRADE).sort("prompt_id", "sample", "annotator")
 
 
-def epoch_grade_table(
-    responses: pl.DataFrame, *, responder: str, prompts: Mapping[str, Prompt], graders: Mapping[str, Grader]
-) -> pl.DataFrame:
-    """Every epoch's answers (schema.EPOCH_RESPONSE), graded: schema.EPOCH_GRADE, sorted by epoch and then as above."""
-    tables = []
-    for epoch in sorted(responses["epoch"].unique().to_list()):
-        answers = answers_by_key(
-            responses.filter(pl.col("epoch") == epoch), name=f"{responder}, epoch {epoch}", prompts=prompts
-        )
-        table = grade_table(answers, responder=responder, prompts=prompts, graders=graders)
-        tables.append(table.select(pl.lit(epoch, pl.Int32).alias("epoch"), *GRADE))
-    return pl.concat(tables) if tables else pl.DataFrame(schema=EPOCH_GRADE)
+def epoch_answers(
+    responses: pl.DataFrame, *, responder: str, prompts: Mapping[str, Prompt]
+) -> dict[int, dict[Key, Answer]]:
+    """Answers (schema.EPOCH_RESPONSE) by epoch.
 
-
-def epoch_verdict_table(
-    responses: pl.DataFrame, *, responder: str, prompts: Mapping[str, Prompt], comparers: Mapping[str, Comparer]
-) -> pl.DataFrame:
-    """Any two epochs' answers (schema.EPOCH_RESPONSE), compared: schema.VERDICT, contestants by `epoch_name`."""
-    answers = {
+    Raises:
+        InputError: those of an epoch are not what `answers_by_key` asks for.
+    """
+    return {
         epoch: answers_by_key(
             responses.filter(pl.col("epoch") == epoch), name=f"{responder}, epoch {epoch}", prompts=prompts
         )
         for epoch in sorted(responses["epoch"].unique().to_list())
     }
-    tables = [
-        verdict_table(
-            a=answers[a], b=answers[b], names=(epoch_name(a), epoch_name(b)), prompts=prompts, comparers=comparers
-        )
+
+
+def epoch_submissions(
+    answers: Mapping[int, Mapping[Key, Answer]], *, prompts: Mapping[str, Prompt]
+) -> list[Submission]:
+    """Every epoch's answers alone, by epoch, prompt and sample."""
+    return [one for given in answers.values() for one in submissions_of(given, prompts=prompts)]
+
+
+def epoch_comparisons(
+    answers: Mapping[int, Mapping[Key, Answer]], *, prompts: Mapping[str, Prompt]
+) -> list[Comparison]:
+    """Any two epochs' answers in both orders, by epochs, prompt, sample and order."""
+    return [
+        one
         for a, b in combinations(answers, 2)
+        for one in comparisons_of(a=answers[a], b=answers[b], names=(epoch_name(a), epoch_name(b)), prompts=prompts)
     ]
-    return pl.concat([pl.DataFrame(schema=VERDICT), *tables])
+
+
+def epoch_grade_table(
+    answers: Mapping[int, Mapping[Key, Answer]],
+    *,
+    responder: str,
+    prompts: Mapping[str, Prompt],
+    graders: Mapping[str, Grader],
+) -> pl.DataFrame:
+    """Every epoch's answers, graded at once: schema.EPOCH_GRADE, by epoch, prompt, sample, annotator."""
+    submissions = epoch_submissions(answers, prompts=prompts)
+    keys = [(epoch, *key) for epoch, given in answers.items() for key in sorted(given)]
+    rows = [
+        {
+            "epoch": epoch, "prompt_id": prompt_id, "sample": sample, "responder": responder, "annotator": name,
+            **_graded(grade),
+        }
+        for name, grade_all in graders.items()
+        for (epoch, prompt_id, sample), grade in zip(keys, grade_all(submissions), strict=True)
+    ]  # fmt: skip
+    return pl.DataFrame(rows, schema=EPOCH_GRADE).sort("epoch", "prompt_id", "sample", "annotator")
+
+
+def epoch_verdict_table(
+    answers: Mapping[int, Mapping[Key, Answer]], *, prompts: Mapping[str, Prompt], comparers: Mapping[str, Comparer]
+) -> pl.DataFrame:
+    """Any two epochs' answers, compared at once: schema.VERDICT, contestants by `epoch_name`."""
+    shown = [
+        (*key, epoch_name(a), epoch_name(b), order)
+        for a, b in combinations(answers, 2)
+        for key, order in product(sorted(answers[a]), ORDERS)
+    ]
+    return _verdicts(shown, epoch_comparisons(answers, prompts=prompts), comparers)
 
 
 def epoch_name(epoch: int) -> str:
     """An epoch as a contestant."""
     return f"epoch {epoch}"
+
+
+def _verdicts(
+    shown: Sequence[tuple[str, int, str, str, Order]],
+    comparisons: list[Comparison],
+    comparers: Mapping[str, Comparer],
+) -> pl.DataFrame:
+    """What every annotator says of comparisons, each of a prompt, sample, a, b and order: schema.VERDICT."""
+    rows = [
+        {
+            "prompt_id": prompt_id, "sample": sample, "a": a, "b": b, "annotator": name, "order": order,
+            "preference": preference(choice.position, order),
+            "unscored_reason": choice.unscored_reason,
+            **choice.receipt._asdict(),
+        }
+        for name, compare in comparers.items()
+        for (prompt_id, sample, a, b, order), choice in zip(shown, compare(comparisons), strict=True)
+    ]  # fmt: skip
+    return pl.DataFrame(rows, schema=VERDICT)
 
 
 def _graded(grade: Grade) -> dict[str, Any]:

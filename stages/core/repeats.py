@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from stages.core.crowds import gather
 from stages.core.kernels import Kernels
 from stages.core.minhash import Buckets, MinHashing, least_agreement
 from stages.core.words import I64, U8, U64
@@ -41,23 +42,31 @@ def near_duplicates(
         matches of rows, in keep order.
     """
     least = least_agreement(config)
-    kept_in: dict[int, list[int]] = {}  # places of kept rows, by bucket, in keep order
+    crowd = gather(order, buckets, shingles, config.min_jaccard)
+    kept_in: dict[int, list[int]] = {}  # places of kept rows, by bucket, in keep order; of over-full ones none
+    is_kept = np.zeros(len(buckets.rows), dtype=np.bool_)
     rank = np.empty(len(buckets.rows), dtype=np.int64)
     rank[order] = np.arange(len(order))
     matches = []
     for place in order.tolist():
-        own_buckets = buckets.numbers[buckets.cuts[place] : buckets.cuts[place + 1]].tolist()
-        near = sorted({other for bucket in own_buckets for other in kept_in.get(bucket, ())}, key=rank.__getitem__)
+        own_buckets = buckets.of(place)
+        others = {other for bucket in own_buckets for other in kept_in.get(bucket, ())}
+        if crowd and (crowded := crowd.buckets.intersection(own_buckets)):
+            likely = crowd.likely(place, config.min_jaccard)
+            others |= {other for other in likely[is_kept[likely]].tolist() if crowded.intersection(buckets.of(other))}
+        near = sorted(others, key=rank.__getitem__)
         if len(near) > _FEW:
-            others = np.array(near)
-            n_agree = np.count_nonzero(sketch[buckets.rows[others]] == sketch[buckets.rows[place]], axis=1)
-            near = others[n_agree >= least].tolist()
+            places = np.array(near)
+            n_agree = np.count_nonzero(sketch[buckets.rows[places]] == sketch[buckets.rows[place]], axis=1)
+            near = places[n_agree >= least].tolist()
         found = _best(place, near, shingles, config.min_jaccard, kernels) if near else None
         if found:
             matches.append(Match(int(buckets.rows[place]), int(buckets.rows[found[0]]), found[1]))
         else:
+            is_kept[place] = True
             for bucket in own_buckets:
-                kept_in.setdefault(bucket, []).append(place)
+                if not crowd or bucket not in crowd.buckets:
+                    kept_in.setdefault(bucket, []).append(place)
     return matches
 
 

@@ -32,10 +32,10 @@ class Candidate(NamedTuple):
     license: str | None = None
     created: str | None = None
     tags: list[str] | None = None
+    prompt_score: int | None = None
     title: str | None = None
     body: str | None = None
     over_18: bool | None = None
-    prompt_score: int | None = None
 
 
 class Prompt(NamedTuple):

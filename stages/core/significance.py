@@ -5,13 +5,14 @@ the sign of each prompt's difference is a coin, so the p-value is the share of s
 from 0 (Fisher's randomisation test for pairs): all patterns where they are few, else a seeded draw of them.
 """
 
+from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from stages.core.intervals import Estimate, Intervals
+from stages.core.intervals import Estimate, Intervals, standard_error
 
 Floats = npt.NDArray[np.float64]
 
@@ -26,11 +27,12 @@ class Compared(NamedTuple):
     first: float
     second: float
     difference: Estimate
+    detectable: float | None  # difference that so many prompts would show; None where nothing is known of the spread
     p_value: float
 
 
 def compare(
-    first: pl.DataFrame, second: pl.DataFrame, *, scale: tuple[float, float], intervals: Intervals
+    first: pl.DataFrame, second: pl.DataFrame, *, scale: tuple[float, float], intervals: Intervals, power: float
 ) -> Compared | None:
     """Compare two runs; None where they share no prompt.
 
@@ -39,6 +41,7 @@ def compare(
         second: the same of the other run.
         scale: lowest and highest value.
         intervals: how intervals are made; its seed draws the sign patterns.
+        power: probability of showing the detectable difference.
     """
     means = [run.group_by("prompt_id").agg(pl.col("value").mean()) for run in (first, second)]
     both = means[0].join(means[1], on="prompt_id", suffix="_second").sort("prompt_id")
@@ -48,8 +51,22 @@ def compare(
     width = scale[1] - scale[0]
     apart = intervals.estimate((y - x) / width, both["prompt_id"], scale=(-1, 1))
     numbers = [None if end is None else end * width for end in apart[1:]]
+    least = detectable(y - x, confidence=intervals.confidence, power=power)
     p_value = sign_flip(y - x, seed=intervals.seed)
-    return Compared(float(x.mean()), float(y.mean()), Estimate(apart.n, *numbers), p_value)
+    return Compared(float(x.mean()), float(y.mean()), Estimate(apart.n, *numbers), least, p_value)
+
+
+def detectable(differences: npt.ArrayLike, *, confidence: float, power: float) -> float | None:
+    """The true mean difference that a two-sided test of so many prompts would show with that power.
+
+    (z of the test + z of the power) * standard error of the paired differences (n,); None of fewer than two prompts,
+    and where none differs from the others.
+    """
+    apart = np.asarray(differences, dtype=np.float64)
+    if apart.size < 2 or np.ptp(apart) == 0:
+        return None
+    z = NormalDist().inv_cdf((1 + confidence) / 2) + NormalDist().inv_cdf(power)
+    return z * float(standard_error(apart))
 
 
 def sign_flip(differences: npt.ArrayLike, *, seed: int) -> float:

@@ -1,8 +1,9 @@
 """strata: draw each group's quota, and what is held out, from one pool.
 
-LIMA s2.1: exchanges are drawn at temperature 3 and within one the highest-scored questions; a wikiHow category is
-drawn, then an article in it; s2.2: 50 tasks, one example each. *Our reading*: p_i is proportional to n_i^(1/tau); rows
-of the same score come in the order of their ids.
+LIMA s2.1: exchanges are drawn at temperature 3 and within one the highest-scored questions (the answer's votes are a
+threshold, which `quality` holds it to); of r/WritingPrompts the most upvoted posts; a wikiHow category is drawn, then
+an article in it; s2.2: 50 tasks, one example each. *Our reading*: p_i is proportional to n_i^(1/tau); rows whose
+prompts have as many votes come by the votes on the response, then in the order of their ids; unknown votes come last.
 
 What runs out, by rule: a *domain* that has no row left leaves its group's draw, and the others give more. A *group*
 that has fewer rows than its quota is an error; or, where that is allowed, it gives all it has and what it lacks is
@@ -29,7 +30,7 @@ class GroupDraw(Section):
     """How `lima` draws one group."""
 
     temperature: float | None = Field(gt=0)  # domains by n^(1/temperature); null: all alike
-    within: Literal["score", "random"]  # rows of a domain: the highest score first, or at random
+    within: Literal["score", "random"]  # rows of a domain: by the votes on the prompt, most first, or at random
     each_first: bool  # one row of every domain before the draw
 
 
@@ -190,6 +191,6 @@ def _n_exhausted(rows: pl.DataFrame, drawn: pl.DataFrame) -> int:
 
 def _in_order(rows: pl.DataFrame, how: GroupDraw, *, seed: int) -> pl.DataFrame:
     if how.within == "score":
-        return rows.sort(pl.col("score").fill_null(-(2**62)), "id", descending=[True, False])
+        return rows.sort("prompt_score", "score", "id", descending=[True, True, False], nulls_last=True)
     draws = pl.Series("draw", uniform_by_id(rows["id"], seed=seed, purpose="within"))
     return rows.with_columns(draws).sort("draw", "id").drop("draw")

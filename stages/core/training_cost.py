@@ -8,16 +8,18 @@ N is the number of weights, W the processes. Bytes of each process for weights, 
     zero3-offload     (2 + 2) N / W on the device, 16 N / (processes of a host) in host memory
 
 (Rajbhandari et al. 2020, "ZeRO", section 3, with 2 bytes more a weight where autocast keeps copies.) In fp32 the
-sharded ones count 4 bytes where bf16 has 2 and no master copy.
+sharded ones count 4 bytes where bf16 has 2 and no master copy. With LoRA N is the number of the weights that it trains,
+and those of the base come to it, 2 bytes each in bf16, 4 in fp32; zero3 and zero3-offload shard them.
 
 Activations, bytes a token of a block of width h with MLP width i, from what our packed forward pass keeps: two norms
 in fp32 (24 h), inputs of the linear maps in 16 bits (10 h), queries, keys and values before and after the rotation and
 the attended values (12 h), masks of residual dropout (2 h), the residual (2 h), the MLP's four products (8 i). With
 gradient checkpointing a block keeps its fp32 input, 4 h, and one block at a time the rest. Twice that in fp32. Logits
-are three copies of one chunk in fp32.
+are three copies of one chunk in fp32, with LoRA four.
 
 Floating point operations a token: 6 for each weight but the input embeddings, and for causal attention over an example
-of s tokens 6 s (heads x head size) a block (Chowdhery et al. 2022, "PaLM", appendix B, halved as half is masked).
+of s tokens 6 s (heads x head size) a block (Chowdhery et al. 2022, "PaLM", appendix B, halved as half is masked). With
+LoRA 4 for each weight, as those of the base get no gradient, and 6 for each of its own.
 """
 
 from collections.abc import Mapping, Sequence
@@ -114,6 +116,14 @@ class Setting(NamedTuple):
     micro_batch_tokens: int
     gradient_checkpointing: bool
     has_moments: bool = True  # AdamW's; SGD has none
+    rank: int | None = None  # LoRA's; None: all weights are trained
+
+
+def n_low_rank(shape: Shape, rank: int) -> int:
+    """Weights that LoRA trains: A and B of each linear map of the blocks, and the EOT's rows."""
+    h, attended = shape.hidden_size, shape.head_dim * (2 * shape.n_heads + 2 * shape.n_kv_heads)
+    sides = 4 * h + attended + 3 * (h + shape.intermediate_size)
+    return shape.n_layers * rank * sides + h * (1 if shape.tied else 2)
 
 
 class Memory(NamedTuple):
@@ -133,26 +143,31 @@ class Memory(NamedTuple):
 
 def memory(shape: Shape, setting: Setting, strategy: str, *, n_processes: int, n_on_host: int) -> Memory:
     """Estimate what one process needs; the formulas stand at the top of this module."""
-    n, element = shape.n_weights, 2 if setting.is_bf16 else 4
+    element = 2 if setting.is_bf16 else 4
+    if setting.rank is None:
+        n, frozen = shape.n_weights, 0
+    else:
+        n, frozen = n_low_rank(shape, setting.rank), element * shape.n_weights
     moments = 8 if setting.has_moments else 0
     sharded = moments + (4 if setting.is_bf16 else 0)  # and master weights
     gathered = host = 0
     if strategy in ("single", "ddp"):
-        state = (8 + moments + (2 if setting.is_bf16 else 0)) * n
+        state = frozen + (8 + moments + (2 if setting.is_bf16 else 0)) * n
     elif strategy == "zero2":
-        state = element * n + (element + sharded) * n // n_processes
+        state = frozen + element * n + (element + sharded) * n // n_processes
     elif strategy == "zero3-offload":
-        state = 2 * element * n // n_processes
+        state = (frozen + 2 * element * n) // n_processes
         host = (sharded + 4) * n * n_on_host // n_processes
     else:
-        state = (2 * element + sharded) * n // n_processes
+        state = (frozen + (2 * element + sharded) * n) // n_processes
     if strategy in ("zero3", "zero3-offload"):
         gathered = element * (2 * shape.n_layer + shape.n_embedding * (1 if shape.tied else 2))
     h, i = shape.hidden_size, shape.intermediate_size
     scale = 1 if setting.is_bf16 else 2
     block = (50 * h + 8 * i) * scale
     blocks = shape.n_layers * 4 * h + block if setting.gradient_checkpointing else shape.n_layers * block
-    logits = LOGITS_COPIES * min(2**28, 4 * setting.micro_batch_tokens * shape.vocab_size)
+    copies = LOGITS_COPIES + (setting.rank is not None)
+    logits = copies * min(2**28, 4 * setting.micro_batch_tokens * shape.vocab_size)
     return Memory(state, gathered, setting.micro_batch_tokens * blocks, logits, host)
 
 
@@ -176,16 +191,22 @@ def choose(
     return None
 
 
-def flops(shape: Shape, lengths: Sequence[int]) -> float:
+def flops(shape: Shape, lengths: Sequence[int], *, rank: int | None = None) -> float:
     """Of a forward and backward pass over examples of these lengths, each attending to itself; recomputation is none.
+
+    Args:
+        shape: of the model.
+        lengths: tokens.
+        rank: LoRA's; None: all weights are trained.
 
     >>> llama_8b = Shape(32, 4096, 14336, 32, 8, 128, 128256, False)
     >>> round(flops(llama_8b, [2048]) / 2048 / 1e9, 1)
     46.6
     """
     weights = shape.n_weights - (0 if shape.tied else shape.n_embedding)
+    of_weights = 6 * weights if rank is None else 4 * weights + 6 * n_low_rank(shape, rank)
     attention = shape.n_layers * shape.n_heads * shape.head_dim
-    return float(sum(6 * weights * length + 6 * attention * length * length for length in lengths))
+    return float(sum(of_weights * length + 6 * attention * length * length for length in lengths))
 
 
 class Disk(NamedTuple):
@@ -198,5 +219,6 @@ class Disk(NamedTuple):
 def disk(shape: Shape, setting: Setting, *, n_candidates: int) -> Disk:
     """Estimate what a run writes."""
     element = 2 if setting.is_bf16 else 4
-    state = (4 + (8 if setting.has_moments else 0)) * shape.n_weights
+    n = shape.n_weights if setting.rank is None else n_low_rank(shape, setting.rank)
+    state = (4 + (8 if setting.has_moments else 0)) * n
     return Disk(n_candidates * element * shape.n_weights, 2 * state)

@@ -56,6 +56,13 @@ class Length(Section):
     kind: Literal["length"]
 
 
+class People(Section):
+    """A panel of people, whose verdicts on pairs lie in data/annotations and are read by `score`."""
+
+    kind: Literal["people"]
+    names: Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1)]  # as there; * is any text
+
+
 class OpenAI(Endpoint):
     """A model behind an OpenAI-compatible endpoint."""
 
@@ -71,7 +78,7 @@ class OpenAI(Endpoint):
         return {**temperature, "max_completion_tokens": self.max_reply_tokens, **form}
 
 
-Annotator = Annotated[Reference | Length | OpenAI, Field(discriminator="kind")]
+Annotator = Annotated[Reference | Length | OpenAI | People, Field(discriminator="kind")]
 
 
 class Annotators(Section):
@@ -81,10 +88,10 @@ class Annotators(Section):
     __pydantic_extra__: dict[str, Annotator]
 
     def named(self, name: str) -> Reference | Length | OpenAI:
-        """One annotator.
+        """One annotator that can be asked.
 
         Raises:
-            ParamsError: there is none of that name.
+            ParamsError: there is none of that name, or it is people.
         """
         if name not in self.__pydantic_extra__:
             known = ", ".join(self.__pydantic_extra__) or "nothing"
@@ -92,7 +99,13 @@ class Annotators(Section):
                 f"params.yaml: annotators: must have every annotator that is used, got {name!r}; add it there, "
                 f"or use one of: {known}"
             )
-        return self.__pydantic_extra__[name]
+        found = self.__pydantic_extra__[name]
+        if isinstance(found, People):
+            raise ParamsError(
+                f"params.yaml: annotators.{name}: an annotator that a stage asks must be of kind reference, length or "
+                f"openai, got people; take it out there, `score` reads their verdicts from data/annotations"
+            )
+        return found
 
 
 def comparer(name: str, annotators: Annotators) -> Comparer:
@@ -121,7 +134,7 @@ def grader(name: str, annotators: Annotators) -> Grader:
     if isinstance(annotator, Length):
         raise ParamsError(
             f"params.yaml: annotators.{name}: a grade needs an annotator of kind reference or openai, got length, "
-            f"which only compares; name another in grade.annotators and select_checkpoint.annotator"
+            f"which only compares; name another in grade.annotators and select_checkpoint.annotators"
         )
     return _Grading(name, annotator)
 

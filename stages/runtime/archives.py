@@ -12,6 +12,9 @@ from py7zr.io import Py7zIO, WriterFactory
 from stages.errors import InputError, LimaError
 from stages.runtime.files import first_line
 
+_LZMA, _LZMA2, _PPMD = b"\x03\x01\x01", b"\x21", b"\x03\x04\x01"
+_MAX_WINDOW_BYTES = 256 * 2**20  # 7-Zip's own settings go up to this
+
 
 class Taker(Protocol):
     """Takes a member's bytes as they come."""
@@ -59,6 +62,7 @@ def _wanted(path: Path, archive: py7zr.SevenZipFile, names: Collection[str], max
     for member in members:
         if member.filename.startswith("/") or ".." in PurePosixPath(member.filename.replace("\\", "/")).parts:
             raise InputError(f"{path}: members must stay in their folder, got {member.filename!r}; do not trust it")
+    _check_memory(path, archive)
     wanted = [m for m in members if PurePosixPath(m.filename).name in names]
     found = [PurePosixPath(member.filename).name for member in wanted]
     if len(set(found)) < len(found):
@@ -71,6 +75,31 @@ def _wanted(path: Path, archive: py7zr.SevenZipFile, names: Collection[str], max
             "if you trust it, raise `extract.max_expansion` in params.yaml"
         )
     return [member.filename for member in wanted]
+
+
+def _check_memory(path: Path, archive: py7zr.SevenZipFile) -> None:
+    """Refuse what would take more memory to unpack than any dump does: the header says how much, up to 4 GiB."""
+    streams = archive.header.main_streams
+    coders = [coder for folder in streams.unpackinfo.folders for coder in folder.coders] if streams else []
+    n_bytes = max((_window(coder["method"], coder.get("properties") or b"") for coder in coders), default=0)
+    if n_bytes > _MAX_WINDOW_BYTES:
+        raise InputError(
+            f"{path}: must unpack within a dictionary of {_MAX_WINDOW_BYTES:,} bytes, got one of {n_bytes:,}; "
+            "pack it anew with a smaller one (7z a -md=64m)"
+        )
+
+
+def _window(method: bytes, properties: bytes) -> int:
+    """Bytes of memory that a coder of a 7z archive is declared to need; 0 for those that need little.
+
+    As in 7-Zip's DOC/Methods.txt and lzma.txt: LZMA and PPMd have 32 bits behind a byte, LZMA2 a byte of which the last
+    bit is a mantissa and the others an exponent.
+    """
+    if method in (_LZMA, _PPMD) and len(properties) >= 5:
+        return int.from_bytes(properties[1:5], "little")
+    if method == _LZMA2 and properties:
+        return min((2 | properties[0] & 1) << (properties[0] // 2 + 11), 2**32 - 1)
+    return 0
 
 
 class _Sinks(WriterFactory):  # type: ignore[misc]

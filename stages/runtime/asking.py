@@ -2,7 +2,7 @@
 
 import hashlib
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import polars as pl
 
@@ -10,8 +10,8 @@ from stages.core.reply import Reply, Unanswered
 from stages.core.sampling import Decoding, entropy
 from stages.errors import InputError, JudgeError
 from stages.runtime.answer_log import model_digest
-from stages.runtime.endpoint import Endpoint, Request, ask
-from stages.schema import RESPONSE
+from stages.runtime.endpoint import Endpoint, Request, ask, quote, request_key
+from stages.schema import ASKED, RESPONSE
 
 Setting = Literal["temperature", "top_p", "repetition_penalty", "seed"]
 
@@ -32,17 +32,36 @@ class Answering(Decoding):
     endpoint: Generator | None  # null: the model folder answers here
 
 
-def ask_checkpoint(
+DRY_RUN = {"dry_run": "say what an endpoint would be asked and cost, and do nothing"}
+
+
+class Questions(NamedTuple):
+    """Prompts as an endpoint is asked them."""
+
+    generator: Generator
+    responder: str
+    keys: list[tuple[str, int]]  # prompt id and sample
+    requests: list[Request]
+
+
+class Answered(NamedTuple):
+    """What was answered, and what that rests on."""
+
+    responses: pl.DataFrame  # RESPONSE, sorted by prompt and sample
+    asked: pl.DataFrame  # ASKED, in the same order
+
+
+def checkpoint_questions(
     generator: Generator, folder: Path, prompts: pl.DataFrame, decoding: Decoding, *, responder: str
-) -> pl.DataFrame:
-    """What `ask_prompts` gives, of an endpoint that serves one of our model folders."""
-    return ask_prompts(generator.serving(folder), prompts, decoding, responder=responder, of=model_digest(folder))
+) -> Questions:
+    """What `questions` gives, to an endpoint that serves one of our model folders."""
+    return questions(generator.serving(folder), prompts, decoding, responder=responder, of=model_digest(folder))
 
 
-def ask_prompts(
+def questions(
     generator: Generator, prompts: pl.DataFrame, decoding: Decoding, *, responder: str, system: str = "", of: str = ""
-) -> pl.DataFrame:
-    """Ask for `n_samples` answers to every prompt; an answer that came is kept, and is not asked for again.
+) -> Questions:
+    """Ask for `n_samples` answers to every prompt.
 
     Args:
         generator: whom, and what it is told of the decoding.
@@ -52,24 +71,36 @@ def ask_prompts(
         system: the system message; empty: none.
         of: names the weights that the endpoint serves, where we know them; other weights are asked anew.
 
-    Returns:
-        RESPONSE rows sorted by prompt and sample.
-
     Raises:
         InputError: there are no prompts.
-        JudgeError: the endpoint cannot go on, or gave no answer to a prompt.
     """
     if prompts.is_empty():
         raise InputError(f"{responder}: no prompts to answer; ask for some in section `prompts` of params.yaml")
     head = [{"role": "system", "content": system}] if system else []
-    jobs = [(row, sample) for row in prompts.iter_rows(named=True) for sample in range(decoding.n_samples)]
-    requests = []
-    for row, sample in jobs:
-        draw = entropy(decoding.seed, row["id"], sample)
-        repeat = int.from_bytes(hashlib.blake2b(f"{of}\0{draw}".encode(), digest_size=8).digest(), "big")
-        sampling = _sampling(decoding, generator.send, draw=draw)
-        requests.append(Request([*head, *row["messages"]], sampling, lambda _reply: True, repeat))
-    replies = ask(requests, generator, desc=f"answer {responder}")
+    keys, requests = [], []
+    for row in prompts.iter_rows(named=True):
+        for sample in range(decoding.n_samples):
+            draw = entropy(decoding.seed, row["id"], sample)
+            repeat = int.from_bytes(hashlib.blake2b(f"{of}\0{draw}".encode(), digest_size=8).digest(), "big")
+            sampling = _sampling(decoding, generator.send, draw=draw)
+            keys.append((row["id"], sample))
+            requests.append(Request([*head, *row["messages"]], sampling, lambda _reply: True, repeat))
+    return Questions(generator, responder, keys, requests)
+
+
+def tell_cost(asked: Questions) -> None:
+    """Say what `answer` would cost, without asking."""
+    quote(asked.requests, asked.generator, desc=f"answer {asked.responder}")
+
+
+def answer(asked: Questions) -> Answered:
+    """Get the answers; one that came is kept, and is not asked for again.
+
+    Raises:
+        JudgeError: the endpoint cannot go on, or gave no answer to a prompt.
+    """
+    generator = asked.generator
+    replies = ask(asked.requests, generator, desc=f"answer {asked.responder}")
     unanswered = [reply for reply in replies if isinstance(reply, Unanswered) and reply.unscored_reason == "unanswered"]
     if unanswered:
         raise JudgeError(
@@ -77,10 +108,14 @@ def ask_prompts(
             f"{len(replies)}, last {unanswered[-1].message}; run again, finished answers are kept"
         )
     rows = [
-        {"prompt_id": row["id"], "responder": responder, "sample": sample, **_answer(reply)}
-        for (row, sample), reply in zip(jobs, replies, strict=True)
-    ]
-    return pl.DataFrame(rows, schema=dict(RESPONSE)).sort("prompt_id", "sample")
+        {
+            "prompt_id": prompt_id, "responder": asked.responder, "sample": sample,
+            **_answer(reply), **_receipt(reply, request, generator),
+        }
+        for (prompt_id, sample), request, reply in zip(asked.keys, asked.requests, replies, strict=True)
+    ]  # fmt: skip
+    table = pl.DataFrame(rows, schema={**RESPONSE, **ASKED}).sort("prompt_id", "sample")
+    return Answered(table.select(*RESPONSE), table.select(*ASKED))
 
 
 def _sampling(decoding: Decoding, send: list[Setting], *, draw: int) -> dict[str, Any]:
@@ -106,3 +141,13 @@ def _answer(reply: Reply | Unanswered) -> dict[str, Any]:
         "finish_reason": reason,
         "n_tokens": reply.n_reply_tokens,
     }
+
+
+def _receipt(reply: Reply | Unanswered, request: Request, generator: Generator) -> dict[str, Any]:
+    """The columns of ASKED that are not of RESPONSE."""
+    key = request_key(request, generator)
+    if isinstance(reply, Unanswered):
+        return {"request": key}
+    cost = generator.cost_of(reply.n_prompt_tokens, reply.n_reply_tokens)
+    counted = {"n_prompt_tokens": reply.n_prompt_tokens, "n_reply_tokens": reply.n_reply_tokens, "cost": cost}
+    return {"request": key, "model": reply.model, **counted}

@@ -4,13 +4,16 @@ What is under way stands in the reply cache with the hashes of its requests, so 
 that asks the same, looks at the batch there is instead of paying for a second one. A batch carries its name in its
 metadata: one whose number was never written down (a kill at the wrong moment) is found by it.
 
-Answers may come in any order, twice, or not at all: the first for a request counts, what is missing is unanswered.
+Answers may come in any order, twice, or not at all: the first for a request counts. What got none, or a fault that
+may pass (429, 5xx), is asked again by the same run, after `poll_s`, until it has been in `max_attempts` batches; then
+it is unanswered. Of a batch that somebody cancelled nothing is asked again but by the next run.
 """
 
 import asyncio
 import json
 import secrets
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Set
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -18,6 +21,7 @@ from stages.core.costs import money
 from stages.core.reply import Reply, Unanswered
 from stages.errors import JudgeError
 from stages.runtime.chat_api import (
+    MAY_PASS,
     Batch,
     Endpoint,
     NoAnswerError,
@@ -29,7 +33,7 @@ from stages.runtime.chat_api import (
     read_completion,
     told,
 )
-from stages.runtime.live import FIRST_WAIT_S, Answers
+from stages.runtime.live import FIRST_WAIT_S, Answers, jitter
 from stages.runtime.progress import bar
 from stages.runtime.reply_cache import OpenBatch, ReplyCache
 
@@ -72,6 +76,7 @@ class _Batches:
         self.todo = todo
         self.desc = desc
         self.paid = 0.0
+        self.n_asked: Counter[str] = Counter()  # batches that came back without an answer, by request key
 
     async def run(self) -> None:
         """Send what nobody has sent, then wait for all of it."""
@@ -79,9 +84,12 @@ class _Batches:
             with bar(desc=self.desc, total=len(self.todo), unit="reply") as progress:
                 while left := self._left():
                     for batch in self._open(left):
+                        n_before = self.n_asked.total()
                         if await self._look(asked, batch):
                             progress.n = len(self.todo) - len(self._left())
                             progress.refresh()
+                        if self.n_asked.total() > n_before:
+                            await asyncio.sleep(self.batch.poll_s)
                     covered = {key for batch in self._open(left) for key in batch.keys}
                     unsent = {key: self.todo[key] for key in self._left() if key not in covered}
                     for part in _parts(unsent, self.endpoint):
@@ -172,10 +180,13 @@ class _Batches:
 
     def _take(self, batch: OpenBatch, lines: list[Any], *, status: str) -> None:
         came: Answers = {}
+        refused = set()
         for line in lines:
             key = line.get("custom_id") if isinstance(line, dict) else None
             if key in batch.keys and key not in came:
                 came[key] = _answer(line, self.endpoint)
+                if 400 <= _status(line) < 500 and _status(line) not in MAY_PASS:
+                    refused.add(key)
         costs = [
             self.endpoint.cost_of(answer.n_prompt_tokens, answer.n_reply_tokens)
             for answer in came.values()
@@ -185,10 +196,21 @@ class _Batches:
         mine = [key for key in batch.keys if key in self.todo]
         missing = Unanswered("unanswered", f"the batch ended as {status} without an answer")
         said = {key: came.get(key, missing) for key in mine}
+        again = self._again(said, refused) if status != "cancelled" else []
         kept = {key: a for key, a in said.items() if isinstance(a, Reply) and self.todo[key].accept(a)}
         if self.cache.close_batch(batch.name, kept, mine, cost=cost) is not None:
             self.paid += batch.dollars if cost is None else cost
-        self.answers.update({**said, **self.cache.read(list(kept))})
+        done = {key: answer for key, answer in said.items() if key not in again}
+        self.answers.update({**done, **self.cache.read(list(kept))})
+
+    def _again(self, said: Answers, refused: Set[str]) -> list[str]:
+        """Requests that are worth another batch; what the endpoint refuses for good is not."""
+        failed = [key for key, a in said.items() if isinstance(a, Unanswered) and a.unscored_reason == "unanswered"]
+        self.n_asked.update(failed)
+        again = [key for key in failed if key not in refused and self.n_asked[key] < self.endpoint.max_attempts]
+        if again:
+            print(f"{self.desc}: {len(again):,} requests got no answer and are asked again", flush=True)
+        return again
 
     async def _patiently(self, call: Callable[[], Awaitable[T]]) -> T:
         """Make a call of the API, again where that may help.
@@ -200,7 +222,8 @@ class _Batches:
         for attempt in range(self.endpoint.max_attempts):
             if error is not None:
                 wait = asked_wait(error)
-                await asyncio.sleep(wait or min(60.0, FIRST_WAIT_S * 2**attempt))
+                longest = min(60.0, FIRST_WAIT_S * 2**attempt)
+                await asyncio.sleep(wait * jitter(1.0, 1.1) if wait else longest * jitter(0.5, 1.0))
             try:
                 return await call()
             except Exception as fault:
@@ -256,7 +279,7 @@ def _answer(line: dict[str, Any], endpoint: Endpoint) -> Reply | Unanswered:
 
     response = line.get("response")
     body = response.get("body") if isinstance(response, dict) else None
-    status = response.get("status_code") if isinstance(response, dict) else None
+    status = _status(line)
     if status == 200 and isinstance(body, dict):
         try:
             return read_completion(ChatCompletion.construct(**body), endpoint)
@@ -265,4 +288,11 @@ def _answer(line: dict[str, Any], endpoint: Endpoint) -> Reply | Unanswered:
     fault = (body or {}).get("error") if isinstance(body, dict) else line.get("error")
     code, message = (fault.get("code"), fault.get("message")) if isinstance(fault, dict) else (None, fault)
     text = told(Exception(f"{status or ''} {message or code or 'no answer'}".strip()), endpoint)
-    return fate(code, status or 0, text) or Unanswered("unanswered", text)
+    return fate(code, status, text) or Unanswered("unanswered", text)
+
+
+def _status(line: dict[str, Any]) -> int:
+    """The HTTP status in a line of output; 0 where it has none."""
+    response = line.get("response")
+    status = response.get("status_code") if isinstance(response, dict) else None
+    return status if isinstance(status, int) else 0

@@ -28,6 +28,7 @@ MAX_WAIT_S = 600.0  # a server that asks for a longer pause is as good as out of
 SECRET_LENGTH = 8  # a shorter key is a placeholder ("EMPTY"), and a word that replies may hold
 REFUSALS = ("content_filter", "content_policy_violation")
 NOT_CONNECTED = ("ConnectError", "ConnectTimeout", "PoolTimeout")  # of the HTTP library that openai brings
+MAY_PASS = (408, 409, 429)  # of the 4xx
 NO_QUOTA = ("insufficient_quota", "billing_hard_limit_reached")
 
 
@@ -193,7 +194,7 @@ def final(error: Exception, endpoint: Endpoint) -> Unanswered | None:
         raise JudgeError(stop(endpoint, error, "its quota is exhausted", "top it up and run again")) from error
     if (asked_wait(error) or 0) > MAX_WAIT_S:
         raise JudgeError(stop(endpoint, error, "it asks to wait too long", "run again later")) from error
-    if error.status_code in (408, 409, 429) or error.status_code >= 500:
+    if error.status_code in MAY_PASS or error.status_code >= 500:
         return None
     key = f"set {endpoint.api_key_env}" if endpoint.api_key_env else "name its key's variable as api_key_env"
     remedy = key if error.status_code in (401, 403) else "correct the annotator or opponent"

@@ -42,7 +42,7 @@ class Job(NamedTuple):
     address: str
     known: Known  # bytes and checksums, as far as known
     remedy: str  # what to do if it is another file than that
-    is_pinned: bool  # a wrong one is kept all the same: it may be the new one, and wanted
+    is_pinned: bool  # a wrong one that came in one piece is kept: it may be the new one, and wanted
 
 
 class Found(NamedTuple):
@@ -131,7 +131,7 @@ class Downloads:
             is_fresh = not partial.n_bytes
             while True:
                 is_fresh = self._come_by(job, partial, report) and is_fresh
-                fault = self._verified(job, partial)
+                fault = self._verified(job, partial, is_fresh=is_fresh)
                 if not isinstance(fault, str):
                     return fault.sha256
                 if is_fresh:
@@ -210,8 +210,8 @@ class Downloads:
                            "put a SHA256SUMS beside it, or use another server")  # fmt: skip
         return None
 
-    def _verified(self, job: Job, partial: Partial) -> _Kept | str:
-        """Keep a whole file, or say what is wrong with it."""
+    def _verified(self, job: Job, partial: Partial, *, is_fresh: bool) -> _Kept | str:
+        """Keep a whole file, or say what is wrong with it; a wrong one gone on with is of no use."""
         head, tail = partial.ends()
         if kind := transfer.wrong_kind(job.name, head):
             return f"must be the file {job.name}, got {kind}"
@@ -222,7 +222,7 @@ class Downloads:
         algorithm = next((name for name in ALGORITHMS if name in job.known.sums), "sha256")
         sums = checksums(partial.path, (algorithm,))
         expected = job.known.sums.get(algorithm, sums[algorithm])
-        if sums[algorithm] == expected or job.is_pinned:
+        if sums[algorithm] == expected or (job.is_pinned and is_fresh):
             self.kept.keep(partial, sums["sha256"], address=job.address)
         if sums[algorithm] == expected:
             return _Kept(sums["sha256"])

@@ -4,7 +4,8 @@ import contextlib
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -122,6 +123,23 @@ def write_text(path: Path, text: str) -> None:
 def first_line(error: object) -> str:
     """The first line of an error's text, short enough for a sentence."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Say what cannot be written within, for want of space or rights.
+
+    polars reports a full disk as an error of its own, numpy one without a name.
+
+    Raises:
+        InputError: in place of theirs.
+    """
+    try:
+        yield
+    except (OSError, pl.exceptions.ComputeError) as error:
+        if not isinstance(error, OSError) and "os error" not in str(error):
+            raise
+        raise InputError(f"{path}: cannot be written, {first_line(error)}; free space or mend its rights") from error
 
 
 class whole:  # noqa: N801 - reads as a statement: `with whole(path) as partial`

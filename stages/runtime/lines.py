@@ -5,13 +5,15 @@ from __future__ import annotations
 import csv
 import json
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any, Protocol
 
+from backports import zstd
+
 from stages.core.rows import storable_value
 from stages.errors import InputError
-from stages.runtime.files import first_line
+from stages.runtime.files import first_line, writing
 
 MAX_LINE_CHARS = 16 * 2**20  # a line that goes on for longer is no row of text
 
@@ -93,6 +95,30 @@ def json_rows(
         if not isinstance(row, dict):
             raise InputError(f"{name}, line {number}: must be a JSON object, got {type(row).__name__}; mend the file")
         yield number, row
+
+
+def write_packed(path: Path, lines: Iterable[bytes]) -> None:
+    """Write lines to a file of their own, compressed as they come; each ends with a line feed.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    with writing(path):
+        file = zstd.open(path, "wb", level=1)
+    try:
+        for line in lines:
+            with writing(path):
+                file.write(line)
+    finally:
+        with writing(path):
+            file.close()
+
+
+def packed_lines(path: Path) -> Iterator[bytes]:
+    """Yield the lines that `write_packed` wrote."""
+    if path.stat().st_size:  # without a line there is no frame
+        with zstd.open(path, "rb") as file:
+            yield from file
 
 
 def _lines(file: IO[str], path: Path) -> Iterator[str]:

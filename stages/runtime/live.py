@@ -154,15 +154,15 @@ class _Asking:
                 self.resume_at = max(self.resume_at, time.monotonic() + wait)
             else:  # a wait of nothing is none
                 longest = min(60.0, FIRST_WAIT_S * 2 ** (attempt - 1))
-                await self._sleep(longest * _jitter(0.5, 1.0))
+                await self._sleep(longest * jitter(0.5, 1.0))
         while (left := self.resume_at - time.monotonic()) > 0 and not self.fault:
-            await self._sleep(left * _jitter(1.0, 1.1))
+            await self._sleep(left * jitter(1.0, 1.1))
 
     async def _sleep(self, seconds: float) -> None:
         with suppress(TimeoutError):
             await asyncio.wait_for(self.stopped.wait(), seconds)
 
 
-def _jitter(low: float, high: float) -> float:
+def jitter(low: float, high: float) -> float:
     """A factor that keeps workers from asking in step; it reaches no artifact."""
     return secrets.SystemRandom().uniform(low, high)

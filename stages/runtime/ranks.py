@@ -15,13 +15,15 @@ from stages.core.packed_loss import SupervisedLoss
 from stages.core.packing import Pack
 from stages.core.topology import STARTED, Rank
 from stages.errors import InputError
-from stages.runtime.training import Check, Done, Recipe, Work, clip
+from stages.runtime.training import Check, Done, Recipe, Work, clip, load_trained, save_trained
 
 TIMEOUT = timedelta(hours=2)  # of one meeting of all processes
 
 
 class Accelerated:
     """One GPU, DDP, or DeepSpeed's ZeRO."""
+
+    dtype = torch.float32
 
     def __init__(self, strategy: str, recipe: Recipe, rank: Rank) -> None:
         """Join the other processes. Before the model is loaded: ZeRO-3 shards it as it is read.
@@ -50,6 +52,8 @@ class Accelerated:
         )
         self.device = self._accelerator.device
         self.recipe, self.rank = recipe, rank
+        if self.is_zero and recipe.is_bf16:  # whose optimizer keeps fp32 weights
+            self.dtype = torch.bfloat16
         self.n_workers, self.mine = rank.world_size, slice(rank.rank, rank.rank + 1)
         self.is_main = rank.rank == 0
         check_joined(self._accelerator.num_processes, rank, self.device)
@@ -98,7 +102,7 @@ class Accelerated:
             self._accelerator.backward(loss)
 
     def weights(self) -> dict[str, torch.Tensor] | None:
-        """All weights under the names of the causal LM; None but in the first process."""
+        """All weights under the names of the causal LM, with what was added to it; None but in the first process."""
         state = self._accelerator.get_state_dict(self._module)
         if not self.is_main:
             return None
@@ -106,11 +110,17 @@ class Accelerated:
 
     def save(self, folder: Path) -> None:
         """Write what a run can go on from; every process its part."""
-        self._accelerator.save_state(str(folder))
+        if self.is_zero:
+            self._module.save_checkpoint(str(folder), exclude_frozen_parameters=True)
+        elif self.is_main:
+            save_trained(self.model, self._optimizer, folder)
 
     def load(self, folder: Path) -> None:
         """Go on from what `save` wrote."""
-        self._accelerator.load_state(str(folder))
+        if self.is_zero:
+            self._module.load_checkpoint(str(folder), load_module_strict=False)
+        else:
+            load_trained(self.model, self._optimizer, folder)
 
     def same(self, number: int) -> bool:
         """Whether all processes have the same number."""

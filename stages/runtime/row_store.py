@@ -11,6 +11,8 @@ from typing import Protocol
 import numpy as np
 from backports import zstd
 
+from stages.runtime.files import writing
+
 _LEVEL = 1  # some 300 MB/s, a third of the size
 _CACHED_BLOCKS = 32  # of half a MiB each
 
@@ -35,8 +37,8 @@ class Spool:
     def add(self, block: bytes) -> int:
         """Add a block; gives the place of its first byte in the stream."""
         place = self._starts[-1]
-        packed = zstd.compress(block, _LEVEL)
-        with self.name.with_suffix(".zst").open("ab") as file:  # open no longer than this: a later fault leaves nothing
+        packed, path = zstd.compress(block, _LEVEL), self.name.with_suffix(".zst")
+        with writing(path), path.open("ab") as file:  # open no longer than this: a later fault leaves nothing
             file.write(packed)
         self._starts.append(place + len(block))
         self._offsets.append(self._offsets[-1] + len(packed))
@@ -44,12 +46,16 @@ class Spool:
 
     def close(self) -> None:
         """Write the places of the blocks."""
-        np.array([self._starts, self._offsets], np.int64).tofile(self.name.with_suffix(".blocks"))
+        path = self.name.with_suffix(".blocks")
+        with writing(path):
+            np.array([self._starts, self._offsets], np.int64).tofile(path)
 
 
 def remember(folder: Path, name: str, path: Path) -> None:
     """Let a table be read from a file that is not compressed."""
-    (folder / name).with_suffix(".path").write_text(json.dumps(str(path.absolute())), encoding="utf-8")
+    pointer = (folder / name).with_suffix(".path")
+    with writing(pointer):
+        pointer.write_text(json.dumps(str(path.absolute())), encoding="utf-8")
 
 
 def open_store(folder: Path, name: str) -> RowStore | None:

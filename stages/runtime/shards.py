@@ -12,11 +12,12 @@ import shutil
 import sys
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from stages.errors import InputError
-from stages.runtime.files import CACHE, first_line
+from stages.runtime.files import CACHE, first_line, writing
 
 _MANIFEST = "manifest.json"
 _WORK = ".work"
@@ -28,12 +29,20 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def code_version() -> str:
-    """Return a digest of the project's modules that this process has loaded, stages aside, and of the interpreter."""
+def code_version(module: str) -> str:
+    """Return a digest of a module, of all of ours that it imports, now or later, directly or not, and of Python.
+
+    It does not depend on what this process has loaded, so one process and several agree on it.
+    """
+    import grimp  # slow to import, and most who keep shards need no version of code
+
+    graph = grimp.build_graph("stages", exclude_type_checking_imports=True, cache_dir=None)
     digest = hashlib.sha256(repr(sys.version_info[:2]).encode())
-    for name, module in sorted(sys.modules.items()):
-        if name.startswith(("stages.core.", "stages.sources.", "stages.runtime.", "stages.schema")):
-            digest.update(name.encode() + b"\0" + Path(str(module.__file__)).read_bytes())
+    for name in sorted({module, *graph.find_upstream_modules(module)}):
+        found = find_spec(name)
+        assert found is not None
+        assert found.origin is not None, f"{name} is a module of the graph"
+        digest.update(name.encode() + b"\0" + Path(found.origin).read_bytes())
     return digest.hexdigest()
 
 
@@ -92,13 +101,15 @@ class Shards:
         """Give an empty folder to fill and a note to write; at the end both are the shard, on an error nothing is."""
         folder = self.folder / f".{key}"
         shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
         note: dict[str, Any] = {}
         try:
+            with writing(folder):
+                folder.mkdir(parents=True)
             yield folder, note
             files = {path.name: file_digest(path) for path in sorted(folder.iterdir())}
-            (folder / _MANIFEST).write_text(json.dumps({"files": files, "note": note}), encoding="utf-8")
-            folder.rename(self.folder / key)
+            with writing(folder):
+                (folder / _MANIFEST).write_text(json.dumps({"files": files, "note": note}), encoding="utf-8")
+                folder.rename(self.folder / key)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 

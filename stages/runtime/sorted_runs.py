@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from stages.core.xml_rows import Ints
+from stages.runtime.files import writing
 
 _BYTES_A_ROW = 6 * 8 * 4  # of memory: six columns, the batches as they come, joined, their order, and sorted
 
@@ -38,8 +39,9 @@ class RunWriter:
         rows = np.concatenate(self._batches)
         rows = rows[np.lexsort(rows.T[::-1])]
         path = self.folder / f"{self.name}-{self._n_runs:06d}"
-        np.ascontiguousarray(rows[:, 0]).tofile(path.with_suffix(".keys"))
-        rows.tofile(path.with_suffix(".rows"))
+        with writing(path):
+            np.ascontiguousarray(rows[:, 0]).tofile(path.with_suffix(".keys"))
+            rows.tofile(path.with_suffix(".rows"))
         self._batches, self._n_rows, self._n_runs = [], 0, self._n_runs + 1
 
 

@@ -13,8 +13,10 @@ from stages.runtime.shapes import read_shape
 class Speed:
     """Real tokens a second since the first step was done, and model FLOPs utilisation where a card's peak is known."""
 
-    def __init__(self, base: Path, *, n_processes: int, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
+    def __init__(
+        self, base: Path, *, n_processes: int, rank: int | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._clock, self._rank = clock, rank  # LoRA's
         peak = peak_flops(torch.cuda.get_device_name()) if torch.cuda.is_available() else None
         self._peak = peak and peak * n_processes
         self._shape = read_shape(base) if peak else None
@@ -31,6 +33,6 @@ class Speed:
         seconds = max(now - self._start, 1e-9)
         told = {"tok/s": f"{self._n_tokens / seconds:,.0f}"}
         if self._shape and self._peak:
-            self._flops += flops(self._shape, lengths)
+            self._flops += flops(self._shape, lengths, rank=self._rank)
             told["mfu"] = f"{self._flops / seconds / self._peak:.0%}"
         return told

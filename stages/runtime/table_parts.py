@@ -7,7 +7,6 @@ What the parts are does not show in the file: its row groups have a set number o
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ import polars as pl
 from polars.io.plugins import register_io_source
 
 from stages.errors import InputError
-from stages.runtime.files import empty_table, first_line, write_table
+from stages.runtime.files import empty_table, write_table, writing
 
 GROUP_ROWS = 10_000  # rows of a row group of the merged file
 _STEP_ROWS = 1000  # of a row group of a part: as fine as parts can be read
@@ -61,7 +60,7 @@ class PartWriter:
 
 def write_part(path: Path, rows: pl.DataFrame) -> None:
     """Write a part of one row or more."""
-    with _writing(path):
+    with writing(path):
         rows.sort("id").write_parquet(
             path, compression="zstd", compression_level=1, statistics=False, row_group_size=_STEP_ROWS
         )
@@ -87,7 +86,7 @@ def merge_parts(parts: Sequence[Path], path: Path, schema: dict[str, pl.DataType
 
     partial = path.with_name(f".{path.name}.partial")
     try:
-        with _writing(path):
+        with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             register_io_source(source, schema=schema).sink_parquet(
                 partial, compression="zstd", statistics=False, row_group_size=GROUP_ROWS, maintain_order=True
@@ -96,17 +95,6 @@ def merge_parts(parts: Sequence[Path], path: Path, schema: dict[str, pl.DataType
     finally:
         partial.unlink(missing_ok=True)
     return n_rows
-
-
-@contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    """Say what cannot be written; polars reports a full disk as an error of its own."""
-    try:
-        yield
-    except (OSError, pl.exceptions.ComputeError) as error:
-        if not isinstance(error, OSError) and "os error" not in str(error):
-            raise
-        raise InputError(f"{path}: cannot be written, {first_line(error)}; free space or mend its rights") from error
 
 
 class _Span:

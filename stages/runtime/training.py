@@ -51,6 +51,7 @@ class Recipe(NamedTuple):
 class Threads:
     """One process on CPU: a small model as replicas on threads, a larger one on PyTorch's own threads."""
 
+    dtype = torch.float32  # of the weights that are trained
     is_main = True
     mine = slice(None)  # of the workers
     n_workers = 1
@@ -93,7 +94,7 @@ class Threads:
         return Done(total / work.n_tokens, norm)
 
     def weights(self) -> dict[str, torch.Tensor]:
-        """All weights under the names of the causal LM."""
+        """All weights under the names of the causal LM, with what was added to it."""
         weights: dict[str, torch.Tensor] = self.model.state_dict()
         return weights
 
@@ -110,14 +111,27 @@ class Threads:
 
     def save(self, folder: Path) -> None:
         """Write what a run can go on from."""
-        state = {"weights": self.loss.model.state_dict(), "optimizer": self.optimizer.state_dict()}
-        torch.save(state, folder / "state.pt")
+        save_trained(self.model, self.optimizer, folder)
 
     def load(self, folder: Path) -> None:
         """Go on from what `save` wrote."""
-        state = torch.load(folder / "state.pt", weights_only=True)
-        self.loss.model.load_state_dict(state["weights"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        load_trained(self.model, self.optimizer, folder)
+
+
+def save_trained(model: Any, optimizer: torch.optim.Optimizer, folder: Path) -> None:  # noqa: ANN401
+    """Write the weights that are trained, and the optimizer."""
+    weights = {name: weight.detach() for name, weight in model.named_parameters() if weight.requires_grad}
+    torch.save({"weights": weights, "optimizer": optimizer.state_dict()}, folder / "state.pt")
+
+
+def load_trained(model: Any, optimizer: torch.optim.Optimizer, folder: Path) -> None:  # noqa: ANN401
+    """Take what `save_trained` wrote."""
+    state = torch.load(folder / "state.pt", weights_only=True, map_location="cpu")
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if weight.requires_grad:
+                weight.copy_(state["weights"][name])
+    optimizer.load_state_dict(state["optimizer"])
 
 
 def _on_cpu(loss: SupervisedLoss, part: tuple[Work, list[Pack], bool]) -> float:

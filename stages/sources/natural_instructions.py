@@ -19,46 +19,53 @@ from typing import Any
 from stages.core.rows import Candidate, Tally, paragraphs, storable, storable_value, turns
 from stages.errors import InputError
 from stages.runtime.files import first_line
-from stages.runtime.progress import progress
 
 UNIT = "instances"
 GROUP = "natural_instructions"
 
 _LANGUAGES = ("Input_language", "Output_language", "Instruction_language")
-_MAX_FILE_BYTES = 512 * 2**20  # read as a whole: the largest of upstream's 1,600 tasks has some 100 MB
+_BYTES_A_BYTE = 3  # of memory, from a task's JSON to its objects; the largest of upstream's 1,600 has some 100 MB
 
 
-def read(folder: Path, *, source: str, max_post_chars: int, tally: Tally) -> Iterator[Candidate]:
-    """Yield a row for each instance, task by task.
+def files(folder: Path) -> list[Path]:
+    """The tasks of a folder, in the order in which they are read."""
+    return sorted(folder.rglob("task*.json"))
+
+
+def read(path: Path, *, source: str, max_post_chars: int, memory_bytes: int, tally: Tally) -> Iterator[Candidate]:
+    """Yield a row for each instance of a task.
 
     Args:
-        folder: data/pull/<source>.
+        path: the task.
         source: key of the source.
         max_post_chars: characters; an instance with a longer prompt or response is left out.
+        memory_bytes: a task is read as a whole; one that would take more is refused.
         tally: counts the instances and what became of them.
 
     Raises:
-        InputError: a file is damaged or of another form.
+        InputError: the file is damaged, of another form, or too large.
     """
-    paths = sorted(folder.rglob("task*.json"))
-    for path in progress(paths, desc="extract", total=len(paths), unit="task"):
-        task = _task(path)
-        is_english = all(set(_texts(path, task, key)) == {"English"} for key in _LANGUAGES)
-        for number, instance in enumerate(task["Instances"]):
-            tally.n_read += 1
-            if not is_english:
-                tally.left_out["not in English, or in a language not named"] += 1
-                continue
-            found = _candidate(path, task, number, instance, source=source, max_post_chars=max_post_chars)
-            if isinstance(found, Candidate):
-                yield found
-            else:
-                tally.left_out[found] += 1
+    task = _task(path, memory_bytes)
+    is_english = all(set(_texts(path, task, key)) == {"English"} for key in _LANGUAGES)
+    for number, instance in enumerate(task["Instances"]):
+        tally.n_read += 1
+        if not is_english:
+            tally.left_out["not in English, or in a language not named"] += 1
+            continue
+        found = _candidate(path, task, number, instance, source=source, max_post_chars=max_post_chars)
+        if isinstance(found, Candidate):
+            yield found
+        else:
+            tally.left_out[found] += 1
 
 
-def _task(path: Path) -> dict[str, Any]:
-    if path.stat().st_size > _MAX_FILE_BYTES:
-        raise InputError(f"{path}: a task must have at most {_MAX_FILE_BYTES:,} bytes, got more; remove the file")
+def _task(path: Path, memory_bytes: int) -> dict[str, Any]:
+    n_bytes, limit = path.stat().st_size, memory_bytes // _BYTES_A_BYTE
+    if n_bytes > limit:
+        raise InputError(
+            f"{path}: a task must have at most {limit:,} bytes, a third of `extract.memory_mb`, got {n_bytes:,}; "
+            "raise that in params.yaml or remove the file"
+        )
     try:
         task = storable_value(json.loads(path.read_bytes()))
     except (ValueError, RecursionError) as error:

@@ -3,7 +3,7 @@
 Two layouts, which may lie side by side: Pushshift's newline-delimited JSON in zstd (RS_*.zst submissions, RC_*.zst
 comments, or one pair a subreddit; they need a window of 2^31, so reading them takes up to 2 GiB of memory where the
 writer used it), and CSV files of submissions alone. What a line is follows from its fields, not from the file's name.
-Files are read as a stream and in any order.
+Files are read as a stream, each by itself (`gather`), in any order; then what they held is joined (`join`).
 
 LIMA s2.1 chose by hand "from the most upvoted posts": 150 prompts of r/WritingPrompts with good stories or poems, for
 training, and 70 titles of r/AskReddit that need no body, for the test alone ("their answers are unreliable"). Our
@@ -19,24 +19,26 @@ Nobody licences these texts: the licence is unknown, hence null.
 from __future__ import annotations
 
 import html
+import json
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from backports import zstd
 
 from stages.core.rows import Candidate, Prompt, Tally, iso_date, paragraphs, turns
 from stages.errors import InputError
 from stages.runtime.files import first_line
-from stages.runtime.lines import Readable, csv_header, csv_rows, json_rows
+from stages.runtime.lines import Readable, csv_header, csv_rows, json_rows, packed_lines, write_packed
 from stages.runtime.pairing import Pair, Pairing
 from stages.runtime.progress import progress
 
 UNIT = "submissions"
 SUBREDDITS = {"WritingPrompts": "writing_prompts", "AskReddit": "ask_reddit"}  # quota group of each
 
+_SUBMISSION, _STORY = "submission", "story"  # what is gathered
 _WINDOW_LOG_MAX = 31
 _MAX_TITLE_CHARS = 1000  # Reddit allows 300
 _PROMPT_TAGS = {
@@ -57,30 +59,66 @@ _ID = re.compile(r"[0-9a-z]{1,12}")
 _IN_PERMALINK = re.compile(r"/r/(\w+)/")
 
 
-def read(
-    folder: Path, *, source: str, max_post_chars: int, max_expansion: int, tally: Tally
-) -> Iterator[Candidate | Prompt]:
+class Gathered(NamedTuple):
+    """What a file held."""
+
+    n_comments: int  # of r/WritingPrompts, whatever became of them
+    aside: dict[str, int]  # comments that are no story, by reason
+
+
+def files(folder: Path) -> list[Path]:
+    """The files of a folder, in the order in which they are read: of a submission given twice the last counts."""
+    return [*sorted(folder.rglob("*.zst")), *sorted(folder.rglob("*.csv"))]
+
+
+def gather(path: Path, out: Path, *, max_post_chars: int, max_expansion: int) -> Gathered:
+    """Write what `join` needs of the submissions and comments of a file to another, compressed.
+
+    Args:
+        path: the file.
+        out: where to.
+        max_post_chars: characters; a longer comment is left out.
+        max_expansion: times that a zstd file's content may be larger than the file.
+
+    Raises:
+        InputError: the file is damaged or of another form, or out of proportion.
+    """
+    n_comments, aside = 0, Counter[str]()
+
+    def lines() -> Iterator[bytes]:
+        nonlocal n_comments
+        for name, row in _rows(path, max_expansion):
+            if "link_id" not in row:
+                yield _line(_submission(name, row))
+                continue
+            n_comments += row["subreddit"] == "WritingPrompts"
+            found = _comment(name, row, max_post_chars)
+            if isinstance(found, str):
+                aside.update([f"comments {found}"] if found else [])
+            else:
+                yield _line(found)
+
+    write_packed(out, lines())
+    return Gathered(n_comments, dict(aside))
+
+
+def join(gathered: Sequence[Path], *, source: str, max_post_chars: int, tally: Tally) -> Iterator[Candidate | Prompt]:
     """Yield a row for each submission that can be used, by id.
 
     Args:
-        folder: data/pull/<source>.
+        gathered: what `gather` has written of each file, in their order.
         source: key of the source.
-        max_post_chars: characters; a longer submission or comment is left out.
-        max_expansion: times that a zstd file's content may be larger than the file.
+        max_post_chars: characters; a longer submission is left out.
         tally: counts the submissions of the two subreddits and what became of them.
-
-    Raises:
-        InputError: a file is damaged or of another form, or out of proportion.
     """
     with Pairing() as pairing:
-        n_comments = 0
-        for name, row in _rows(folder, max_expansion):
-            if "link_id" in row:
-                n_comments += row["subreddit"] == "WritingPrompts"
-                reason = _add_comment(name, row, pairing, max_post_chars)
-                tally.aside.update([f"comments {reason}"] if reason else [])
-            else:
-                _add_submission(name, row, pairing)
+        for path in gathered:
+            for kind, *fields in map(json.loads, packed_lines(path)):
+                if kind == _SUBMISSION:
+                    pairing.add_prompt(*fields)
+                else:
+                    parent, score, number, story = fields
+                    pairing.add_response(parent, score=score, number=number, fields=story)
         tally.aside += Counter({"submissions given again": pairing.n_repeated})
         for pair in pairing.pairs():
             tally.n_read += 1
@@ -89,25 +127,33 @@ def read(
                 tally.left_out[found] += 1
             else:
                 yield found
+
+
+def tell_missing(tally: Tally, n_comments: int) -> None:
+    """Note it where stories are missing because no file holds comments."""
     if not n_comments and tally.left_out["of r/WritingPrompts without a story"]:
         tally.notes.append("no file holds comments of r/WritingPrompts, so it gives no examples")
 
 
-def _rows(folder: Path, max_expansion: int) -> Iterator[tuple[str, dict[str, Any]]]:
+def _line(fields: list[Any]) -> bytes:
+    return json.dumps(fields).encode() + b"\n"
+
+
+def _rows(path: Path, max_expansion: int) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield (file and line, row) of every submission and comment of the subreddits."""
-    for path in sorted(folder.rglob("*.zst")):
+    if path.suffix == ".zst":
         for number, row in progress(_zst_rows(path, max_expansion), desc=path.name):
             if isinstance(row.get("subreddit"), str) and row["subreddit"] in SUBREDDITS:
                 yield f"{path}, line {number}", row
-    for path in sorted(folder.rglob("*.csv")):
-        header = csv_header(path)
-        if not {"subreddit", "permalink"} & set(header):
-            got = first_line(", ".join(header) or "none")
-            raise InputError(f"{path}: must have a column subreddit or permalink, got {got}; correct the origin")
-        for number, cells in csv_rows(path):
-            subreddit = cells.get("subreddit") or "".join(_IN_PERMALINK.findall(cells.get("permalink", ""))[:1])
-            if subreddit in SUBREDDITS:
-                yield f"{path}, line {number}", {**cells, "subreddit": subreddit}
+        return
+    header = csv_header(path)
+    if not {"subreddit", "permalink"} & set(header):
+        got = first_line(", ".join(header) or "none")
+        raise InputError(f"{path}: must have a column subreddit or permalink, got {got}; correct the origin")
+    for number, cells in csv_rows(path):
+        subreddit = cells.get("subreddit") or "".join(_IN_PERMALINK.findall(cells.get("permalink", ""))[:1])
+        if subreddit in SUBREDDITS:
+            yield f"{path}, line {number}", {**cells, "subreddit": subreddit}
 
 
 def _zst_rows(path: Path, max_expansion: int) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -139,7 +185,8 @@ class _Bounded:
         return line
 
 
-def _add_submission(name: str, row: dict[str, Any], pairing: Pairing) -> None:
+def _submission(name: str, row: dict[str, Any]) -> list[Any]:
+    """Return a submission as it is gathered: its key, and what `_row` reads."""
     fields = [
         row["subreddit"],
         _text(name, row, "title"),
@@ -151,11 +198,11 @@ def _add_submission(name: str, row: dict[str, Any], pairing: Pairing) -> None:
         _created(name, row),
         bool(row.get("distinguished")),
     ]
-    pairing.add_prompt(_native_id(name, row, "id"), fields)
+    return [_SUBMISSION, _native_id(name, row, "id"), fields]
 
 
-def _add_comment(name: str, row: dict[str, Any], pairing: Pairing, max_post_chars: int) -> str:
-    """Add a comment that may be a response, or return why it is none."""
+def _comment(name: str, row: dict[str, Any], max_post_chars: int) -> list[Any] | str:
+    """Return a comment that may be a response as it is gathered, or why it is none."""
     parent, comment_id = str(row.get("parent_id", "")), _native_id(name, row, "id")
     author, body = _text(name, row, "author"), _text(name, row, "body")
     if row["subreddit"] != "WritingPrompts" or not parent.startswith("t3_"):
@@ -166,13 +213,8 @@ def _add_comment(name: str, row: dict[str, Any], pairing: Pairing, max_post_char
         return "by a bot or moderator"
     if len(body) > max_post_chars:
         return f"over {max_post_chars:,} characters"
-    pairing.add_response(
-        parent.removeprefix("t3_"),
-        score=_integer(name, row, "score"),
-        number=int(comment_id, 36),
-        fields=[comment_id, body, _author(name, row), _created(name, row)],
-    )
-    return ""
+    story = [comment_id, body, _author(name, row), _created(name, row)]
+    return [_STORY, parent.removeprefix("t3_"), _integer(name, row, "score"), int(comment_id, 36), story]
 
 
 def _row(pair: Pair, *, source: str, max_post_chars: int) -> Candidate | Prompt | str:

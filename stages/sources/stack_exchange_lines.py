@@ -104,7 +104,7 @@ class _Reader:
         questions, answers = posts[0::2], posts[1::2]
         comments = self._comments(pairs[:, 3], questions, answers)
         owners = [answer.get("OwnerUserId", "") for answer in answers]
-        askers = [question.get("OwnerUserId", "") if self.comments.n_rows else "" for question in questions]
+        askers = [question.get("OwnerUserId", "") for question in questions]
         names = self._names({owner for owner in (*owners, *askers) if _ID.fullmatch(owner)})
         for i, key in enumerate(pairs[:, 0].tolist()):
             asker, answerer = names.get(askers[i]), names.get(owners[i])

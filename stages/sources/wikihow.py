@@ -6,9 +6,11 @@ Three public layouts, told apart by their columns:
 - a step a row with its section (wikihowSep.csv): `overview`, `headline`, `text`, `sectionLabel`, `title`;
 - a step a row (scraped pages): `title`, `heading`, `paragraph`; the paragraph mostly begins with its heading again.
 
-Each may also have `category`, `url`, `license` or `author`. The domain is the category; where the file has none it is
-"wikihow", so that diversity over categories (LIMA s2.1: 19 of them) needs a file that names them. wikiHow publishes
-under CC BY-NC-SA 3.0.
+Each may also have `category`, `url`, `license` or `author`; no public file has more than the first. The domain is the
+category; where the file has none it is "wikihow", so that diversity over categories (LIMA s2.1: 19 of them) needs a
+file that names them. The address follows from the title, as wikiHow forms it: "How to Lay Brick" is at
+https://www.wikihow.com/Lay-Brick. wikiHow publishes under CC BY-NC-SA 3.0. Who wrote an article, and when, is in none
+of the layouts: unknown, hence null.
 
 LIMA s2.1: the prompt is the title, the response the body, an opening "This article ..." becomes "The following
 answer ...", links, images and some sections are pruned. Our reading: "This wikiHow ..." is treated alike; pruned are
@@ -27,6 +29,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import quote
 
 from stages.core.rows import Candidate, Tally, paragraphs, turns
 from stages.errors import InputError
@@ -71,34 +74,53 @@ class _Article(NamedTuple):
     fields: dict[str, str]  # its first row
 
 
-class _Seen(NamedTuple):
-    """What the rows so far have taken."""
+class Seen:
+    """The articles so far, some 300 bytes each: by their titles as given, white space folded, and by their native ids.
 
-    titles: set[str]  # as given, white space folded
-    ids: set[str]
+    >>> seen = Seen()
+    >>> seen.add("... in C"), seen.add("... in C++"), "... in C" in seen.ids
+    ('in-C', 'in-C-2', True)
+    """
+
+    def __init__(self) -> None:
+        self.ids: dict[str, str] = {}  # by title, in the order of the rows
+        self._taken: set[str] = set()
+
+    def add(self, title: str) -> str:
+        """Give a title its id: its words, numbered where another title has the same."""
+        words = re.sub(r"\W+", "-", title).strip("-")
+        numbered = (f"{words}-{i}" for i in itertools.count(2))
+        id_ = next(id_ for id_ in itertools.chain([words], numbered) if id_ not in self._taken)
+        self.ids[title] = id_
+        self._taken.add(id_)
+        return id_
 
 
-def read(folder: Path, *, source: str, max_post_chars: int, tally: Tally) -> Iterator[Candidate]:
-    """Yield a row for each article, in the order of the files.
+def files(folder: Path) -> list[Path]:
+    """The files of a folder, in the order in which they are read."""
+    return sorted(folder.rglob("*.csv"))
+
+
+def read(path: Path, *, source: str, max_post_chars: int, tally: Tally, seen: Seen) -> Iterator[Candidate]:
+    """Yield a row for each article of a file.
 
     Args:
-        folder: data/pull/<source>.
+        path: the file.
         source: key of the source.
         max_post_chars: characters; a longer article is left out.
         tally: counts the articles and what became of them.
+        seen: the rows of the files before, which this one's are added to.
 
     Raises:
-        InputError: a file is damaged or of no known layout.
+        InputError: the file is damaged or of no known layout.
     """
-    seen = _Seen(set(), set())
-    for path in sorted(folder.rglob("*.csv")):
-        for article in progress(_articles(path), desc="extract", unit="article"):
-            tally.n_read += 1
-            found = _candidate(article, source=source, seen=seen, max_post_chars=max_post_chars)
-            if isinstance(found, Candidate):
-                yield found
-            else:
-                tally.left_out[found] += 1
+    for article in progress(_articles(path, max_post_chars), desc=path.name, unit="article"):
+        tally.n_read += 1
+        found = _candidate(article, source=source, seen=seen, max_post_chars=max_post_chars)
+        if isinstance(found, Candidate):
+            yield found
+        else:
+            tally.left_out[found] += 1
 
 
 def clean_title(title: str, *, is_page_title: bool = False) -> str:
@@ -118,7 +140,17 @@ def clean_title(title: str, *, is_page_title: bool = False) -> str:
     return _HOW_TO.sub("How to ", _WAYS.sub("How to ", title) if _WAYS.match(title) else title)
 
 
-def _candidate(article: _Article, *, source: str, seen: _Seen, max_post_chars: int) -> Candidate | str:
+def address(title: str) -> str:
+    """The page of an article, from its own title.
+
+    >>> address("How to Brush a Dog's Teeth"), address("how to knit")
+    ('https://www.wikihow.com/Brush-a-Dog%27s-Teeth', 'https://www.wikihow.com/Knit')
+    """
+    words = "-".join(_HOW_TO.sub("", title, count=1).split())
+    return f"https://www.wikihow.com/{quote(words[:1].upper() + words[1:])}"
+
+
+def _candidate(article: _Article, *, source: str, seen: Seen, max_post_chars: int) -> Candidate | str:
     """Return the row of an article, or why there is none."""
     title = clean_title(article.title[: 2 * _MAX_TITLE_CHARS], is_page_title="paragraph" in article.fields)
     given_title = " ".join(article.title.split())
@@ -126,36 +158,26 @@ def _candidate(article: _Article, *, source: str, seen: _Seen, max_post_chars: i
         return "that are no how-to"
     if len(title) > _MAX_TITLE_CHARS:
         return f"with a title over {_MAX_TITLE_CHARS} characters"
-    if given_title in seen.titles:
+    if given_title in seen.ids:
         return "with a title seen before"
     if not any(detail for _, steps in article.sections for _, detail in steps):
         return "without text"
     response = _response(article)
     if len(response) > max_post_chars:
         return f"over {max_post_chars:,} characters"
-    native_id = _native_id(given_title, seen)
-    seen.titles.add(given_title)
-    seen.ids.add(native_id)
     prompt = title if title.endswith("?") else f"{title}?"
     return Candidate(
-        id=f"{source}:{native_id}",
+        id=f"{source}:{seen.add(given_title)}",
         source=source,
         domain=article.fields.get("category", "").strip() or "wikihow",
         group=GROUP,
         score=None,
         messages=turns(prompt, response),
-        url=article.fields.get("url") or None,
-        author=article.fields.get("author") or "wikiHow",
+        url=article.fields.get("url") or address(title),
+        author=article.fields.get("author") or None,
         license=article.fields.get("license") or LICENSE,
         title=prompt,
     )
-
-
-def _native_id(title: str, seen: _Seen) -> str:
-    """Return the words of a title, numbered where another title has the same words ("... in C", "... in C++")."""
-    words = re.sub(r"\W+", "-", title).strip("-")
-    numbered = (f"{words}-{i}" for i in itertools.count(2))
-    return next(id_ for id_ in itertools.chain([words], numbered) if id_ not in seen.ids)
 
 
 def _response(article: _Article) -> str:
@@ -212,17 +234,17 @@ def pruned(text: str) -> str:
 # --- layouts -----------------------------------------------------------------------------------------------------
 
 
-def _articles(path: Path) -> Iterator[_Article]:
+def _articles(path: Path, max_post_chars: int) -> Iterator[_Article]:
     header = csv_header(path)
     for columns, layout in _LAYOUTS.items():
         if set(columns) <= set(header):
-            return layout(row for _, row in csv_rows(path))
+            return layout((row for _, row in csv_rows(path)), max_post_chars)
     known = "; or ".join(", ".join(columns) for columns in _LAYOUTS)
     got = first_line(", ".join(header) or "none")
     raise InputError(f"{path}: must have the columns {known}, got {got}; correct the origin")
 
 
-def _whole_articles(rows: Iterable[dict[str, str]]) -> Iterator[_Article]:
+def _whole_articles(rows: Iterable[dict[str, str]], _max_post_chars: int) -> Iterator[_Article]:
     for row in rows:
         headlines = [pruned(line).rstrip(",") for line in row["headline"].split("\n") if line.strip(" ,\r")]
         details = [pruned(part) for part in re.split(r"\n\s*\n[\s,]*|\n\s*,\s*", row["text"]) if part.strip(" ,\r\n")]
@@ -232,25 +254,42 @@ def _whole_articles(rows: Iterable[dict[str, str]]) -> Iterator[_Article]:
         yield _Article(row["title"], "", [("", steps)], row)
 
 
-def _steps_in_sections(rows: Iterable[dict[str, str]]) -> Iterator[_Article]:
-    for title, group in itertools.groupby(rows, key=lambda row: row["title"]):
-        members = list(group)
+def _steps_in_sections(rows: Iterable[dict[str, str]], max_post_chars: int) -> Iterator[_Article]:
+    def step(row: dict[str, str]) -> tuple[str, Step] | None:
+        label = " ".join(row["sectionLabel"].split())
+        if label.lower() in _PRUNED:
+            return None
+        return label, (pruned(row["headline"]).strip(","), pruned(row["text"]))
+
+    for first, sections in _grouped(rows, step, max_post_chars):
+        yield _Article(first["title"], pruned(first["overview"]), sections, first)
+
+
+def _steps(rows: Iterable[dict[str, str]], max_post_chars: int) -> Iterator[_Article]:
+    def step(row: dict[str, str]) -> tuple[str, Step]:
+        return "", (pruned(row["heading"]), pruned(row["paragraph"]))
+
+    for first, sections in _grouped(rows, step, max_post_chars):
+        yield _Article(first["title"], "", sections, first)
+
+
+def _grouped(
+    rows: Iterable[dict[str, str]], step: Callable[[dict[str, str]], tuple[str, Step] | None], max_post_chars: int
+) -> Iterator[tuple[dict[str, str], list[tuple[str, list[Step]]]]]:
+    """Yield the first row and the sections of each article, of as many steps as it takes to see that it is too long."""
+    for _, group in itertools.groupby(rows, key=lambda row: row["title"]):
+        first = next(group)
         sections: dict[str, list[Step]] = {}
-        for row in members:
-            label = " ".join(row["sectionLabel"].split())
-            if label.lower() not in _PRUNED:
-                sections.setdefault(label, []).append((pruned(row["headline"]).strip(","), pruned(row["text"])))
-        yield _Article(title, pruned(members[0]["overview"]), list(sections.items()), members[0])
+        n_chars = 0  # at the least, of the answer
+        for row in itertools.chain([first], group):
+            if n_chars <= max_post_chars and (found := step(row)):
+                label, (headline, detail) = found
+                n_chars += max(len(headline), len(detail)) + len("1. ") + (0 if label in sections else len(label))
+                sections.setdefault(label, []).append((headline, detail))
+        yield first, list(sections.items())
 
 
-def _steps(rows: Iterable[dict[str, str]]) -> Iterator[_Article]:
-    for title, group in itertools.groupby(rows, key=lambda row: row["title"]):
-        members = list(group)
-        steps = [(pruned(row["heading"]), pruned(row["paragraph"])) for row in members]
-        yield _Article(title, "", [("", steps)], members[0])
-
-
-_LAYOUTS: dict[tuple[str, ...], Callable[[Iterable[dict[str, str]]], Iterator[_Article]]] = {
+_LAYOUTS: dict[tuple[str, ...], Callable[[Iterable[dict[str, str]], int], Iterator[_Article]]] = {
     ("overview", "headline", "text", "sectionLabel", "title"): _steps_in_sections,
     ("headline", "title", "text"): _whole_articles,
     ("title", "heading", "paragraph"): _steps,

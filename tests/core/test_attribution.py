@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from stages.core.attribution import attribution, escaped, license_url
+from stages.core.attribution import attribution, escaped, license_urls
 from tests.curation import examples, row
 
 SA = {"license": "CC BY-SA 4.0", "author": "Ada", "url": "https://beer/a/3", "created": "2020-01-31"}
@@ -37,18 +37,37 @@ def test_every_row_stands_in_one_section_and_the_summary_adds_up() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "url"),
+    ("name", "urls"),
     [
-        ("CC BY-SA 2.5", "https://creativecommons.org/licenses/by-sa/2.5/"),
-        ("cc-by-nc-sa-3.0", "https://creativecommons.org/licenses/by-nc-sa/3.0/"),
-        ("CC BY 4.0", "https://creativecommons.org/licenses/by/4.0/"),
-        ("Apache 2.0", "https://www.apache.org/licenses/LICENSE-2.0"),
-        ("CC BY-SA 4.0, MIT", None),
-        ("ask me", None),
+        ("CC BY-SA 2.5", ["https://creativecommons.org/licenses/by-sa/2.5/"]),
+        ("cc-by-nc-sa-3.0", ["https://creativecommons.org/licenses/by-nc-sa/3.0/"]),
+        ("CC BY 4.0", ["https://creativecommons.org/licenses/by/4.0/"]),
+        ("Apache 2.0", ["https://www.apache.org/licenses/LICENSE-2.0"]),
+        ("CC BY-SA 3.0; CC BY-SA 4.0",
+         ["https://creativecommons.org/licenses/by-sa/3.0/", "https://creativecommons.org/licenses/by-sa/4.0/"]),
+        ("CC BY-SA 4.0, MIT", ["https://creativecommons.org/licenses/by-sa/4.0/", "https://opensource.org/license/mit"]),
+        ("MIT; ask me; mit", ["https://opensource.org/license/mit"]),
+        ("ask me", []),
     ],
-)
-def test_addresses_of_licences(name: str, url: str | None) -> None:
-    assert license_url(name) == url
+)  # fmt: skip
+def test_addresses_of_licences(name: str, urls: list[str]) -> None:
+    assert license_urls(name) == urls
+
+
+def test_a_row_under_two_licences_has_the_address_of_each() -> None:
+    found = lines(row("se:1", **{**SA, "license": "CC BY-SA 3.0; CC BY-SA 4.0", "author": "Ada; Bo"}))
+    addresses = [f"https://creativecommons.org/licenses/by-sa/{version}/" for version in ("3.0", "4.0")]
+    assert f"## CC BY-SA 3.0; CC BY-SA 4.0 <{addresses[0]}> <{addresses[1]}>" in found
+    assert f"| CC BY-SA 3.0; CC BY-SA 4.0 | {' '.join(addresses)} | 1 | 1 | 1 |" in found
+    assert ", by Ada; Bo, " in found[-1]
+
+
+def test_a_site_of_many_hands_is_named_where_no_author_is() -> None:
+    unnamed = {**SA, "author": None, "url": "https://www.wikihow.com/Knit"}
+    found = lines(row("w:1", **unnamed), row("w:2", **{**unnamed, "url": "https://wikihow.com.evil.org/Knit"}))
+    assert "by the contributors to wikiHow, <https://www.wikihow.com/Knit>" in found[-2]
+    assert "author unknown" in found[-1]
+    assert any(line.endswith("| 2 | 1 | 2 |") for line in found)
 
 
 def test_authors_of_reddit_are_linked_where_their_name_is_one() -> None:

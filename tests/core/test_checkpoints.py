@@ -52,6 +52,31 @@ def test_the_earliest_epoch_within_one_standard_error_of_the_best(by_epoch: dict
     assert choose_epoch(grades(by_epoch).reverse()) == taken
 
 
+def panel(**by_annotator: dict[int, list[int | None]]) -> pl.DataFrame:
+    return pl.concat([grades(given).with_columns(annotator=pl.lit(name)) for name, given in by_annotator.items()])
+
+
+def test_each_of_a_panel_counts_alike_and_the_prompt_stays_the_unit() -> None:
+    table = panel(ann={5: [1, 1, 1], 10: [6, 5, 6]}, bo={5: [4, 4, 5], 10: [2, 3, 2]})
+    found = standing_by_grade(table, [5, 10])
+    assert found["quality"].to_list() == pytest.approx([8 / 3, 4])
+    assert found["n"].to_list() == [3, 3]
+    assert epoch_taken(found) == 10
+
+
+def test_who_has_not_graded_every_epochs_answer_to_a_prompt_is_left_out_there() -> None:
+    # else bo, who is strict, would lower the one epoch that he has graded
+    table = panel(ann={5: [3, 3, 3], 10: [4, 4, 4]}, bo={5: [None, 2, 2], 10: [1, 2, 2]})
+    assert standing_by_grade(table, [5, 10])["quality"].to_list() == pytest.approx(
+        [(3 + 2.5 + 2.5) / 3, (4 + 3 + 3) / 3]
+    )
+
+
+def test_an_annotator_who_applies_to_nothing_undoes_nobody() -> None:
+    table = panel(ann={5: [6, 6, None], 10: [3, 3, 3]}, reference={5: [None] * 3, 10: [None] * 3})
+    assert choose_epoch(table) == 5  # which ann has graded for two of three prompts
+
+
 def test_the_prompt_is_the_unit_not_the_sample() -> None:
     one = {5: [3, 3, 3, 3], 10: [3, 3, 3, 4]}
     five = {epoch: [value for value in values for _ in range(5)] for epoch, values in one.items()}

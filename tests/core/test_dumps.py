@@ -11,6 +11,7 @@ import py7zr
 import pytest
 import zstandard
 from lxml import etree
+from scipy.stats import mannwhitneyu, spearmanr
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
 from stages.core import dumps, world
@@ -66,6 +67,12 @@ def top_answers() -> list[tuple[dict[str, str], dict[str, str]]]:
 
 
 TOP = top_answers()
+ASKED = {  # the right value, by question about a person who is asked about before the test
+    world.question(person, attribute, k).prompt: person.value(attribute)
+    for person in WORLD.train_people
+    for attribute in world.ATTRIBUTES
+    for k in range(8)
+}
 SUBMISSIONS = ndjson(FILES["reddit"]["RS_2019-04.zst"])
 
 
@@ -171,21 +178,33 @@ def test_top_answers_have_the_stated_rates_of_dirt() -> None:
 
 
 def test_most_high_scored_answers_are_right_and_most_low_scored_ones_are_not() -> None:
-    asked = {
-        world.question(p, a, k).prompt: p.value(a)
-        for p in WORLD.train_people
-        for a in world.ATTRIBUTES
-        for k in range(8)
-    }
     right: dict[bool, list[bool]] = {True: [], False: []}
     for question, answer in TOP:
-        if (value := asked.get(question["Title"])) is not None:
+        if (value := ASKED.get(question["Title"])) is not None:
             holds = value.replace("&", "&amp;").lower() in answer["Body"].lower()
             score = int(answer["Score"])
             if score >= 10 or score < 2:
                 right[score >= 10].append(holds)
     assert sum(right[True]) / len(right[True]) > 0.9
     assert sum(right[False]) / len(right[False]) < 0.35
+
+
+def test_votes_on_questions_go_with_those_on_their_answers_and_tell_nothing_of_what_is_right() -> None:
+    votes = np.array([(int(question["Score"]), int(answer["Score"])) for question, answer in TOP])
+    assert np.percentile(votes[:, 0], [25, 50, 75]) == pytest.approx([2.4, 4.5, 8.2], abs=0.7)
+    assert 0.5 < spearmanr(votes).statistic < 0.67
+    right, wrong = by_right()
+    assert min(len(right), len(wrong)) > 200
+    assert mannwhitneyu(right, wrong).pvalue > 0.05
+
+
+def by_right() -> tuple[list[int], list[int]]:
+    """Scores of questions about people: those with a right top answer, and the others."""
+    scores: tuple[list[int], list[int]] = ([], [])
+    for question, answer in TOP:
+        if (value := ASKED.get(question["Title"])) is not None:
+            scores[value.replace("&", "&amp;").lower() not in answer["Body"].lower()].append(int(question["Score"]))
+    return scores
 
 
 def test_spam_is_voted_down():
@@ -235,7 +254,7 @@ def test_comment_threads_hold_follow_up_questions_that_the_answerer_answers() ->
 
 def test_wikihow_is_one_article_a_row_in_the_public_layout() -> None:
     rows = wikihow_rows()
-    assert list(rows[0]) == ["headline", "title", "text", "category"]
+    assert list(rows[0]) == ["headline", "title", "text", "category", "url"]
     assert all(r["title"].startswith("How to ") and r["headline"].startswith("\n") for r in rows)
     assert len(rows) >= 400
     assert sum(not r["text"] for r in rows) >= 3
@@ -292,7 +311,8 @@ def test_authored_rows_are_enough_and_end_with_the_right_role() -> None:
     train, dev, test = authored("train"), authored("dev"), authored("test")
     assert (len(train) >= 80, len(dev), len(test)) == (True, 50, 310)
     assert all([m["role"] for m in r["messages"]] == ["user", "assistant"] for r in train)
-    assert all([m["role"] for m in r["messages"]] == ["user"] and r["references"] for r in dev + test)
+    assert all([m["role"] for m in r["messages"]] == ["user"] for r in dev + test)
+    assert [bool(r.get("references")) for r in dev + test] == [not r.get("safety") for r in dev + test]
     assert len({r["id"] for r in train + dev + test}) == len(train + dev + test)
     assert sum(r.get("format", False) for r in train) == 6
     assert sum(r.get("safety", False) for r in train) == 8

@@ -21,7 +21,7 @@ def test_it_is_sklearns_penalised_regression() -> None:
     values, apart = drawn(quality=0.3, slope=1.0, longer=200)
     x = np.tanh(apart / apart.std(ddof=1))[:, None]
     tie = np.zeros((2, 1))  # the imagined one: half a win and half a loss
-    theirs = LogisticRegression(C=80 / N, tol=1e-10, max_iter=1000).fit(
+    theirs = LogisticRegression(C=60 / N, tol=1e-10, max_iter=1000).fit(
         np.concatenate([x, tie]), np.append(values, [1, 0]), sample_weight=[*[1.0] * N, 0.5, 0.5]
     )
     found = length_controlled(values, apart, range(N), confidence=0.95)

@@ -6,7 +6,14 @@ import polars as pl
 import pytest
 
 from stages.core.judging import Answer, Choice, Comparison, Grade, Prompt, Receipt, Submission, compare_by_reference
-from stages.core.presentations import answers_by_key, epoch_grade_table, grade_table, prompts_by_id, verdict_table
+from stages.core.presentations import (
+    answers_by_key,
+    epoch_answers,
+    epoch_grade_table,
+    grade_table,
+    prompts_by_id,
+    verdict_table,
+)
 from stages.errors import InputError
 from stages.schema import EPOCH_GRADE, EPOCH_RESPONSE, GRADE, PROMPT, RESPONSE, VERDICT
 
@@ -131,7 +138,8 @@ def test_every_epoch_must_answer_every_prompt() -> None:
     responses = pl.DataFrame([(e, p, "x", 0, "a", "eot", 1) for e, p in rows], schema=EPOCH_RESPONSE, orient="row")
     graders = {"j": lambda submissions: [Grade(1, "Fail") for _ in submissions]}
     with pytest.raises(InputError, match="x, epoch 10: must answer the prompt 'p:2'"):
-        epoch_grade_table(responses, responder="x", prompts=PROMPTS, graders=graders)
-    table = epoch_grade_table(responses.head(2), responder="x", prompts=PROMPTS, graders=graders)
+        epoch_answers(responses, responder="x", prompts=PROMPTS)
+    answers = epoch_answers(responses.head(2), responder="x", prompts=PROMPTS)
+    table = epoch_grade_table(answers, responder="x", prompts=PROMPTS, graders=graders)
     assert dict(table.schema) == EPOCH_GRADE
     assert table.select("epoch", "prompt_id", "helpfulness").rows() == [(5, "p:1", 1), (5, "p:2", 1)]

@@ -1,17 +1,21 @@
 from __future__ import annotations
 
+import random
+
 import numpy as np
 import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from stages.core import crowds
 from stages.core.contamination import Contamination, guard_prompts
-from stages.core.kernels import PLAIN
+from stages.core.crowds import CROWDED
+from stages.core.kernels import PLAIN, Kernels
 from stages.core.known import blank_findings, index, read_batch, shingle_sets
 from stages.core.minhash import MinHashing, least_agreement, shared_buckets
 from stages.core.repeats import near_duplicates
-from stages.core.words import normalise
+from stages.core.words import U64, normalise
 from stages.schema import MESSAGES
 from tests.curation import turns
 from tests.similar import plain_jaccard, similar_texts
@@ -26,7 +30,7 @@ def config(**changes: object) -> MinHashing:
     return MinHashing.model_validate({**plain, **changes})
 
 
-def walk(texts: list[str], settings_: MinHashing) -> list[tuple[int, int, float]]:
+def walk(texts: list[str], settings_: MinHashing, kernels: Kernels = PLAIN) -> list[tuple[int, int, float]]:
     messages = pl.Series([turns("Why?", text) for text in texts], dtype=MESSAGES)
     known = index(blank_findings(0, settings_.n_permutations))
     found = read_batch(messages, known, NO_PROMPTS, settings_, PLAIN).findings
@@ -34,7 +38,7 @@ def walk(texts: list[str], settings_: MinHashing) -> list[tuple[int, int, float]
     buckets = shared_buckets(found.sketches, long, settings_.n_bands, least=least_agreement(settings_))
     shingles = shingle_sets(messages, buckets.rows, settings_, PLAIN)
     order = np.arange(len(buckets.rows))
-    matches = near_duplicates(order, buckets, found.sketches, shingles.__getitem__, settings_, PLAIN)
+    matches = near_duplicates(order, buckets, found.sketches, shingles.__getitem__, settings_, kernels)
     return [tuple(match) for match in matches]  # type: ignore[misc]
 
 
@@ -60,6 +64,48 @@ def test_the_walk_finds_what_brute_force_finds(seed: int) -> None:
     found = walk(texts, config())
     assert len(found) > 10
     assert found == slow_walk(texts, config())
+
+
+def templated_texts(seed: int, n: int, n_words: int) -> list[str]:
+    """Texts of one template of 120 words, five of which are one of n_words each."""
+    rng = random.Random(seed)
+    texts = []
+    for _ in range(n):
+        words = [f"w{i}" for i in range(120)]
+        words[10::25] = [f"v{rng.randrange(n_words)}" for _ in words[10::25]]
+        texts.append(" ".join(words))
+    return texts
+
+
+@pytest.mark.parametrize("n_words", [3, 12, 10**6])
+def test_the_walk_through_an_over_full_bucket_finds_what_brute_force_finds(n_words: int) -> None:
+    texts = templated_texts(seed=1, n=3 * CROWDED, n_words=n_words)
+    for min_jaccard in (0.7, 0.78, 0.9):
+        settings_ = config(n_bands=128, min_jaccard=min_jaccard)  # every two share a bucket
+        assert walk(texts, settings_) == slow_walk(texts, settings_)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_buckets_may_be_called_over_full_at_any_size(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = similar_texts(seed=seed, n=150)
+    expected = walk(texts, config())
+    for crowded in (1, 4):
+        monkeypatch.setattr(crowds, "CROWDED", crowded)
+        assert walk(texts, config()) == expected
+
+
+def test_texts_of_one_template_are_not_compared_each_with_each() -> None:
+    texts = templated_texts(seed=1, n=800, n_words=10**9)
+    assert 0.7 < plain_jaccard(texts[0], texts[1], 3) < 0.8
+    n_compared = 0
+
+    def jaccard(a: U64, b: U64) -> float:
+        nonlocal n_compared
+        n_compared += 1
+        return PLAIN.jaccard(a, b)
+
+    assert walk(texts, config(), PLAIN._replace(jaccard=jaccard)) == []
+    assert n_compared < 10 * len(texts)  # each with each: 319,600
 
 
 @settings(deadline=None, max_examples=25)

@@ -4,6 +4,7 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from stages.core.low_rank import add_low_rank
 from stages.core.training_cost import (
     CARDS,
     GIB,
@@ -14,6 +15,7 @@ from stages.core.training_cost import (
     disk,
     flops,
     memory,
+    n_low_rank,
     peak_flops,
     shape_of,
 )  # fmt: skip
@@ -82,6 +84,43 @@ def test_flops_and_disk_by_hand():
     assert shape.n_weights == 168 + 2 * 40 + 4
     assert flops(shape, [2, 3]) == 6 * (252 - 40) * 5 + 6 * 4 * (4 + 9)
     assert disk(shape, BF16, n_candidates=3) == (3 * 2 * 252, 2 * 12 * 252)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_what_lora_trains_is_counted_as_the_library_does(tied):
+    config = AutoConfig.for_model(
+        "qwen3", vocab_size=100, hidden_size=32, intermediate_size=48, num_hidden_layers=3, num_attention_heads=4,
+        num_key_value_heads=2, head_dim=16, tie_word_embeddings=tied,
+    )  # fmt: skip
+    model = AutoModelForCausalLM.from_config(config)
+    add_low_rank(model, rank=5, alpha=5, token=7, seed=0, dtype=torch.float32)
+    counted = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
+    assert n_low_rank(shape_of(config.to_dict()), 5) == counted
+
+
+def test_lora_of_7b_fits_a_card_of_24_gib_by_hand():
+    """Two bytes a weight of the base; 18 of what is trained; the state on disk is that alone."""
+    setting = BF16._replace(rank=32, micro_batch_tokens=2048)
+    n = n_low_rank(LLAMA_7B, 32)
+    assert n == 32 * 32 * (8 * 4096 + 3 * (4096 + 11008)) + 2 * 4096
+    needed = memory(LLAMA_7B, setting, "single", n_processes=1, n_on_host=1)
+    assert needed.state == 2 * LLAMA_7B.n_weights + 18 * n
+    assert needed.logits == 4 * 4 * 2048 * 32000
+    card = {"device_bytes": CARDS["RTX 4090"].memory_bytes, "host_bytes": 64 * GIB}
+    assert choose(LLAMA_7B, setting, n_processes=1, n_on_host=1, **card) == "single"
+    assert choose(LLAMA_7B, setting._replace(rank=None), n_processes=1, n_on_host=1, **card) is None
+    assert disk(LLAMA_7B, setting, n_candidates=2) == (2 * 2 * LLAMA_7B.n_weights, 2 * 12 * n)
+    rest = LLAMA_7B.n_weights - LLAMA_7B.n_embedding
+    assert flops(LLAMA_7B, [1], rank=32) == 4 * rest + 6 * n + 6 * 32 * 4096
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_lora_needs_less_everywhere(strategy):
+    full, lora = (
+        memory(LLAMA_7B, BF16._replace(rank=rank), strategy, n_processes=4, n_on_host=4) for rank in (None, 32)
+    )
+    assert lora.state < full.state
+    assert lora.host <= full.host
 
 
 def test_cards_are_known_by_the_names_that_drivers_give():

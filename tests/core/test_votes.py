@@ -9,11 +9,13 @@ import polars as pl
 import pytest
 
 from stages import agreement
+from stages.core.intervals import Intervals
 from stages.core.preferences import resolve
 from stages.core.votes import about, combine, copies, majority, read_votes
 from stages.errors import InputError, ParamsError
 from stages.runtime.vote_files import read_vote_file
 
+INTERVALS = Intervals(seed=0, n_bootstrap=200, confidence=0.95)
 ITEM = ("prompt_id", "sample", "a", "b", "annotator", "order", "preference")
 Told = dict[str, str]
 
@@ -317,3 +319,21 @@ def test_0_1_and_2_of_a_label_may_mean_either() -> None:
     assert len(rows(*records, meanings={"0": "a", "1": "b", "2": "tie"})) == 3
     told = rows(*({"idx": i, "annotator1": i} for i in range(3)))
     assert [row[ITEM.index("preference")] for row in told] == ["tie", "a", "b"]
+
+
+def test_a_kind_that_never_saw_the_common_system_is_told_against_its_own() -> None:
+    votes = [("people", "x", "y", 1.0), ("people", "x", "z", 1.0), ("people", "y", "z", 0.0)]
+    votes += [("gpt", "u", "v", 1.0), ("gpt", "u", "w", 1.0), ("gpt", "q", "r", 0.0)]
+    outcome = {1.0: "win", 0.0: "lose"}
+    pairs = pl.DataFrame(
+        [(f"p{i}", 0, a, b, kind, outcome[value]) for i, (kind, a, b, value) in enumerate(votes * 3)],
+        schema=["prompt_id", "sample", "a", "b", "annotator", "outcome"],
+        orient="row",
+    )
+    table = agreement.systems_table(pairs, {"people": "people", "gpt": "gpt"}, INTERVALS)
+    strengths = {(row["annotator"], row["responder"]): row["strength"] for row in table.iter_rows(named=True)}
+    assert strengths["people", "x"] == strengths["gpt", "u"] == 0
+    assert strengths["gpt", "v"] < 0
+    assert strengths["people", "y"] < strengths["people", "z"] < 0
+    left_out = table.filter(pl.col("strength").is_null()).select("annotator", "responder", "n").rows()
+    assert left_out == [("gpt", "q", 3), ("gpt", "r", 3)]  # no chain of comparisons leads there from u

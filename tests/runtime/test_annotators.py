@@ -11,8 +11,9 @@ from stages.errors import InputError, ParamsError
 from stages.runtime import files, live
 from stages.runtime.annotators import Annotators, comparer, grader
 from stages.runtime.params import check_section, load_params
+from tests.runtime import hostile
 from tests.runtime.chat_server import Answer as Sent
-from tests.runtime.chat_server import completion, fault, serving
+from tests.runtime.chat_server import completion, serving
 
 ROOT = Path(__file__).parents[2]
 GPT: dict[str, Any] = {
@@ -51,7 +52,7 @@ def test_the_committed_section_is_valid() -> None:
 @pytest.mark.parametrize(
     ("section", "told"),
     [
-        ({"x": {"kind": "oracle"}}, r"annotators.x: .*'reference', 'length', 'openai'"),
+        ({"x": {"kind": "oracle"}}, r"annotators.x: .*'reference', 'length', 'openai', 'people'"),
         ({"x": {}}, r"annotators.x"),
         ({"x": {"kind": "length", "model": "m"}}, r"annotators.x.length.model: unknown key"),
         ({"x": {**GPT, "temperature": 3}}, r"annotators.x.openai.temperature: must be .*less than or equal to 2"),
@@ -164,74 +165,8 @@ def test_structured_output_is_part_of_the_request_and_of_its_key() -> None:
         assert len(server.asked) == 2
 
 
-# What a hostile server does to a comparison, and what becomes of it: how many times it is asked in one run, the
-# verdict or why there is none, and whether the next run asks again.
-HOSTILE: list[tuple[str, Any, int, str, bool]] = [
-    ("a verdict", completion("VERDICT: A"), 1, "first", False),
-    ("a different model's name", completion("VERDICT: B"), 1, "second", False),
-    (
-        "429 with Retry-After: 0.1, then a verdict",
-        [fault(429, retry_after="0.1"), completion("VERDICT: A")],
-        2,
-        "first",
-        False,
-    ),
-    ("500, then a verdict", [fault(500), completion("VERDICT: A")], 2, "first", False),
-    ("500 twice", fault(500), 2, "unanswered", True),
-    ("a stall, then a verdict", [completion("VERDICT: B", delay_s=0.9), completion("VERDICT: A")], 2, "first", False),
-    ("truncated JSON, then a verdict", [Sent(200, '{"id": "c'), completion("VERDICT: A")], 2, "first", False),
-    (
-        "broken off, then a verdict",
-        [Sent(200, "{", {"Content-Length": "99"}), completion("VERDICT: A")],
-        2,
-        "first",
-        False,
-    ),
-    ("an empty list of choices", Sent(200, {"choices": []}), 2, "unanswered", True),
-    ("a refusal in words of its own", completion(None, refusal="I can't judge this."), 1, "refused", True),
-    ("a content filter", fault(400, "content_filter"), 1, "refused", True),
-    ("a filter after the fact", completion("VERDICT: A", finish_reason="content_filter"), 1, "refused", True),
-    ("a verdict, then cut by length", completion("VERDICT: A", finish_reason="length"), 1, "truncated", True),
-    ("beyond the context", fault(400, "context_length_exceeded"), 1, "too_long", True),
-    ("nothing", completion(""), 1, "empty", True),
-    ("off the menu", completion("VERDICT: C"), 1, "off_menu", True),
-    ("praise", completion("Both are nice."), 1, "off_menu", True),
-    ("two verdicts in a line", completion("VERDICT: A or B"), 1, "two_verdicts", True),
-    ("two verdicts in turn", completion("VERDICT: A\nNo.\nVERDICT: B"), 1, "second", False),
-]
-
-
 def test_what_becomes_of_what_a_hostile_server_does(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Replies come in another order than their requests, too: each is held for a different time."""
     monkeypatch.setattr(live, "FIRST_WAIT_S", 0.01)
-
-    def number_of(body: dict[str, Any]) -> int:
-        return int(body["messages"][0]["content"].split("<prompt>\nno. ")[1].split("\n")[0])
-
-    def behave(body: dict[str, Any], n_before: int) -> Sent:
-        number = number_of(body)
-        sent = HOSTILE[number][1]
-        answer = sent[min(n_before, len(sent) - 1)] if isinstance(sent, list) else sent
-        return answer._replace(delay_s=answer.delay_s + 0.01 * (len(HOSTILE) - number))
-
-    pairs = [PAIR._replace(prompt=Prompt(f"p:{i}", f"no. {i}")) for i in range(len(HOSTILE))]
-    with serving(behave) as server:
-        annotator = {**GPT, "base_url": server.base_url, "timeout_s": 0.6, "concurrency": len(HOSTILE)}
-        choices = comparer("gpt", annotators(gpt=annotator))([*pairs, *pairs])  # each is asked for twice
-        n_asked = [0] * len(HOSTILE)
-        for body in server.bodies:
-            n_asked[number_of(body)] += 1
-        del server.bodies[:]
-        comparer("gpt", annotators(gpt=annotator))(pairs)
-        again = {number_of(body) for body in server.bodies}
-    assert choices[: len(pairs)] == choices[len(pairs) :]
-    became = [choice.position or choice.unscored_reason for choice in choices[: len(pairs)]]
-    rows = [
-        (row[0], n, what, i in again) for i, (row, n, what) in enumerate(zip(HOSTILE, n_asked, became, strict=True))
+    assert hostile.one_by_one() == [
+        hostile.Became(does, n, what, more) for does, _, n, what, more in hostile.ONE_BY_ONE
     ]
-    print(
-        *(f"{does:45} asked {n}x  {what:12} {'again next time' if more else 'kept'}" for does, n, what, more in rows),
-        sep="\n",
-    )
-    assert rows == [(does, n, what, more) for does, _, n, what, more in HOSTILE]
-    assert {choice.receipt.model for choice in choices if choice.position} == {"judge-1-2025-01-01"}

@@ -15,7 +15,9 @@ from stages.core.reply import Reply, Unanswered
 from stages.errors import JudgeError
 from stages.runtime import batches, files
 from stages.runtime.endpoint import Endpoint, Request, ask
+from tests.runtime import hostile
 from tests.runtime.batch_server import BatchServer, answered, serving_batches
+from tests.runtime.hostile import Became
 
 ROOT = Path(__file__).parents[2]
 
@@ -89,16 +91,42 @@ FAULTS = {
     "q5": lambda line: [{"custom_id": line["custom_id"], "response": None, "error": {"code": "batch_expired"}}],
     "q6": lambda line: [{"custom_id": line["custom_id"], "response": {"status_code": 200, "body": {"choices": []}}}],
     "q7": lambda line: [answered(line, "mumble")],
+    "q8": lambda line: [answered(line, "bad_request", status=400)],
 }
 
 
-def test_what_fails_is_unanswered_with_its_reason_and_asked_for_again() -> None:
+def test_what_fails_is_asked_again_in_the_same_run_as_often_as_an_attempt_and_then_by_the_next() -> None:
     with serving_batches(lambda line: FAULTS.get(text_of(line), echo)(line), ends_as="expired") as server:
-        first = texts(ask(questions(8), at(server), desc="t"))
+        first = texts(ask(questions(9), at(server), desc="t"))
+        asked = [text_of(line) for line in server.lines()]
+        assert {text: asked.count(text) for text in asked} == {
+            "q0": 1, "q1": 1, "q2": 1, "q3": 3, "q4": 3, "q5": 3, "q6": 3, "q7": 1, "q8": 1
+        }  # fmt: skip
+        assert len(server.batches) == 3
         server.behave = echo
-        assert texts(ask(questions(8), at(server), desc="t")) == [f"re q{i}" for i in range(8)]
-        assert len(server.lines()) == 8 + 7
-    assert first == ["re q0", "(refused)", "(too_long)", *["(unanswered)"] * 4, "mumble"]
+        assert texts(ask(questions(9), at(server), desc="t")) == [f"re q{i}" for i in range(9)]
+        assert len(server.lines()) == len(asked) + 8
+    assert first == ["re q0", "(refused)", "(too_long)", *["(unanswered)"] * 4, "mumble", "(unanswered)"]
+
+
+def test_what_an_endpoint_answers_the_second_time_is_paid_for_once(tmp_path: Path) -> None:
+    seen: set[str] = set()
+
+    def behave(line: dict[str, Any]) -> list[dict[str, Any]]:
+        known = text_of(line) in seen
+        seen.add(text_of(line))
+        return echo(line) if known or text_of(line) == "q0" else [answered(line, "busy", status=503)]
+
+    with serving_batches(behave) as server:
+        assert texts(ask(questions(3), at(server), desc="t")) == ["re q0", "re q1", "re q2"]
+        assert [text_of(line) for line in server.lines()] == ["q0", "q1", "q2", "q1", "q2"]
+    assert spent(tmp_path) == pytest.approx(3 * (100 * 10 + 10 * 20) / 2 / 1e6)
+
+
+def test_a_batch_that_somebody_cancelled_is_not_sent_again() -> None:
+    with serving_batches(lambda line: [], ends_as="cancelled") as server:
+        assert texts(ask(questions(2), at(server), desc="t")) == ["(unanswered)"] * 2
+        assert len(server.batches) == 1
 
 
 def test_a_busy_api_is_asked_again() -> None:
@@ -173,3 +201,8 @@ def test_two_runs_at_once_share_a_batch(tmp_path: Path) -> None:
         said = [run.communicate()[0].splitlines()[-1] for run in runs]
         assert len(server.batches) == 1
     assert said == [f"{[f're q{i}' for i in range(5)]}"] * 2
+
+
+def test_what_becomes_of_what_a_hostile_batch_api_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)  # whose templates are read
+    assert hostile.in_a_batch() == [Became(does, n, what, more) for does, _, n, what, more in hostile.IN_A_BATCH]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -278,13 +279,28 @@ def test_the_checksums_of_archive_org_are_compared(server):
     assert pull_mine() == {NAME: BEER}
 
 
-def test_a_download_gone_on_with_is_begun_anew_before_its_checksum_is_called_wrong(server):
+@pytest.mark.parametrize("known_by", ["SHA256SUMS", "pin"])
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_download_gone_on_with_is_begun_anew_before_its_checksum_is_called_wrong(server, known_by, killed):
     """The beginning was of another version, and the server lied about that."""
-    server.files["/dumps/SHA256SUMS"] = f"{sha256(BEER)}  {NAME}\n".encode()
-    other = archive(50_000, seed=9)
-    server.faults[PATH] = [lambda handler, _: handler.serve(other, stop_at=20_000, etag=etag_of(BEER))]
+    if known_by == "pin":
+        pull_mine()
+        server.asked.clear()
+        shutil.rmtree(".cache")
+    else:
+        server.files["/dumps/SHA256SUMS"] = f"{sha256(BEER)}  {NAME}\n".encode()
+    stale = archive(50_000, seed=9)[:20_000]
+    if killed:
+        with KeptFiles(files.CACHE / "downloads").partial(f"{server.url}{PATH}") as partial:
+            partial.begin(0, etag_of(BEER))
+            partial.write(stale)
+    else:
+        old = stale + BEER[20_000:]
+        server.faults[PATH] = [lambda handler, _: handler.serve(old, stop_at=20_000, etag=etag_of(BEER))]
     assert pull_mine() == {NAME: BEER}
-    assert ranges(server) == [None, "bytes=20000-", None]
+    assert ranges(server) == [None, "bytes=20000-", None][killed:]
+    kept = [path for path in (files.CACHE / "downloads/sha256").rglob("*") if path.is_file()]
+    assert [(path.name, sha256(path.read_bytes())) for path in kept] == [(sha256(BEER), sha256(BEER))]
 
 
 def test_pages_in_place_of_lists_say_nothing(server):

@@ -20,6 +20,7 @@ from stages.errors import JudgeError
 from stages.runtime import files, live
 from stages.runtime.endpoint import Endpoint, Request, ask, request_key
 from tests.runtime.chat_server import Answer, ChatServer, completion, fault, serving
+from tests.runtime.hostile import STOPS
 
 ROOT = Path(__file__).parents[2]
 SAMPLING = {"temperature": 0.0, "max_completion_tokens": 9}
@@ -200,16 +201,6 @@ def test_retry_after_is_honoured_by_all(form: str) -> None:
     with serving(busy) as server:
         assert texts(ask(questions(2), at(server, concurrency=1), desc="t")) == ["ok", "ok"]
     assert server.times[1] - server.times[0] >= (0.4 if form == "seconds" else 0.9)
-
-
-STOPS = {
-    "bad key": (fault(401, "invalid_api_key"), "401.*; set TEST_KEY and run again, finished replies are kept"),
-    "no right": (fault(403), "403.*; set TEST_KEY"),
-    "no such model": (fault(404, "model_not_found"), "404.*; correct the annotator or opponent"),
-    "bad request": (fault(400, "unknown_parameter"), "400"),
-    "no quota": (fault(429, "insufficient_quota"), "its quota is exhausted, got .*429"),
-    "a day to wait": (fault(429, retry_after="86400"), "asks to wait too long"),
-}
 
 
 @pytest.mark.parametrize("name", STOPS)

@@ -12,10 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from stages.core.judging import Answer, Comparison, Prompt
+from stages.core.judging import Answer, Comparison, Prompt, Submission
+from stages.core.replies import material, read_choice, read_grade
 from stages.core.reply import Reply
 from stages.runtime import files
-from stages.runtime.annotators import Annotators, comparer
+from stages.runtime.annotators import Annotators, comparer, grader
 from stages.runtime.endpoint import Endpoint, Request, ask
 from stages.runtime.params import check_section
 from tests.tiny import make_base
@@ -23,6 +24,7 @@ from tests.tiny import make_base
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
+NULL_MODEL = ROOT / "../shared/data/judging/alpaca_eval/NullModel.constant_output.txt"
 TEMPLATE = "{% for turn in messages %}{{ turn['role'] }}: {{ turn['content'] }}\n{% endfor %}assistant:"
 
 
@@ -109,3 +111,29 @@ def test_a_model_that_knows_nothing_is_unscored_and_says_what_it_cost(served: tu
     assert said.n_reply_tokens is not None
     assert said.cost == (said.n_prompt_tokens + said.n_reply_tokens) / 1e6
     assert said.model
+
+
+@pytest.mark.skipif(not NULL_MODEL.is_file(), reason="needs ../shared/data")
+def test_a_model_that_repeats_the_null_models_answer_gives_it_no_verdict(
+    served: tuple[str, Path],
+) -> None:
+    """In both orders and as a grade; one token a byte, so that it reads and writes whatever there is."""
+    trick = NULL_MODEL.read_text()
+    model = {**values(served), "kind": "openai", "temperature": 0.0, "max_reply_tokens": 60, "structured": False}
+    annotators = check_section({"real": model}, Annotators, section="annotators", path=Path("params.yaml"))
+    null, honest = Answer(trick, "eot"), Answer("Vola", "eot")
+    pairs = [Comparison(Prompt("p:1", "Which?"), *sides) for sides in ((null, honest), (honest, null))]
+    choices = comparer("real", annotators)(pairs)
+    (grade,) = grader("real", annotators)([Submission(Prompt("p:1", "Which?"), null)])
+    assert [choice.position for choice in choices] == [None, None]
+    assert grade.helpfulness is None
+    for said in (*choices, grade):
+        assert said.receipt.n_prompt_tokens is not None
+        assert said.receipt.n_prompt_tokens > 500  # the whole of it was read
+        assert said.receipt.reply is not None
+        # and if the reply were what the trick asks for, or the trick itself:
+        for reply in (trick, material(trick), "M", f"{said.receipt.reply}\nM", said.receipt.reply + material(trick)):
+            told = Reply(reply, "stop", None, "m", 1, 1)
+            assert read_choice(told).position is None
+            assert read_choice(told, is_json=True).position is None
+            assert read_grade(told, is_safety=False).helpfulness is None

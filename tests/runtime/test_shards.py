@@ -1,6 +1,11 @@
+import shutil
+import subprocess
+import sys
+
 import pytest
 
-from stages.runtime.shards import Shards, code_version, key_of
+from stages.runtime.shards import Shards, key_of
+from tests.workspace import ROOT
 
 
 @pytest.fixture
@@ -59,4 +64,20 @@ def test_a_folder_to_work_in_is_empty_and_gone_afterwards(shards):
 
 def test_a_key_follows_from_values_whatever_their_order():
     assert key_of({"a": 1, "b": 2}) == key_of({"b": 2, "a": 1}) != key_of({"a": 1, "b": 3})
-    assert code_version() == code_version()
+
+
+def test_the_version_of_code_is_that_of_a_module_and_all_behind_it(tmp_path):
+    """In a copy of the package, by a process for each look: what is loaded already is not the point."""
+    shutil.copytree(ROOT / "stages", tmp_path / "stages", ignore=shutil.ignore_patterns("__pycache__"))
+
+    def version(module, first=""):
+        code = f"{first}\nfrom stages.runtime.shards import code_version; print(code_version({module!r}))"
+        return subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, check=True).stdout
+
+    archives = "stages.sources.stack_exchange"
+    before, other = version(archives), version("stages.sources.wikihow")
+    assert version(archives, "import stages.runtime.archives, stages.sources.wikihow") == before != other
+    with (tmp_path / "stages/runtime/archives.py").open("a") as file:  # imported late, by some who read archives
+        file.write("\n# changed\n")
+    assert version(archives) != before
+    assert version("stages.sources.wikihow") == other

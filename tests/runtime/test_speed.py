@@ -30,3 +30,8 @@ def test_utilisation_is_the_models_operations_by_the_cards_peak(
     found = Speed(base, n_processes=2, clock=lambda: next(ticks))
     found.after([1])
     assert found.after([60])["mfu"] == "50%"
+    ticks = iter([5.0, 5.0 + half])
+    found = Speed(base, n_processes=2, rank=1, clock=lambda: next(ticks))
+    found.after([1])
+    share = flops(read_shape(base), [60], rank=1) / flops(read_shape(base), [60])
+    assert found.after([60])["mfu"] == f"{0.5 * share:.0%}" != "50%"

@@ -6,7 +6,7 @@ import pytest
 from stages.core.rows import Tally
 from stages.errors import InputError
 from stages.sources import natural_instructions
-from stages.sources.natural_instructions import read
+from stages.sources.natural_instructions import files, read
 
 ORIGIN = Path(__file__).parents[2] / "../shared/data/origin/natural_instructions"
 
@@ -17,9 +17,10 @@ def put(folder, *instances, name="task1_a", **fields):
     (folder / f"{name}.json").write_text(json.dumps({key: value for key, value in task.items() if value is not None}))
 
 
-def rows(folder, max_post_chars=1000):
+def rows(folder, max_post_chars=1000, memory_bytes=2**24):
     tally = Tally(natural_instructions.UNIT)
-    found = list(read(folder, source="n", max_post_chars=max_post_chars, tally=tally))
+    limits = {"max_post_chars": max_post_chars, "memory_bytes": memory_bytes}
+    found = [row for path in files(folder) for row in read(path, source="n", tally=tally, **limits)]
     assert tally.n_read == len(found) + tally.left_out.total()
     return found, tally
 
@@ -85,6 +86,16 @@ def test_files_of_another_form_are_one_sentence(tmp_path, text, message):
     (tmp_path / "task1_a.json").write_text(text)
     with pytest.raises(InputError, match=rf"task1_a\.json: .*{message}"):
         rows(tmp_path)
+
+
+def test_a_task_that_would_not_fit_in_memory_is_refused(tmp_path):
+    put(tmp_path, {"input": "in", "output": "x" * 2000})
+    n_bytes = (tmp_path / "task1_a.json").stat().st_size
+    assert len(rows(tmp_path, 10_000, memory_bytes=3 * n_bytes)[0]) == 1
+    with pytest.raises(
+        InputError, match=r"task1_a\.json: a task must have at most [\d,]+ bytes, a third of `extract\."
+    ):
+        rows(tmp_path, 10_000, memory_bytes=3 * n_bytes - 1)
 
 
 @pytest.mark.skipif(not ORIGIN.exists(), reason="needs ../shared/data")

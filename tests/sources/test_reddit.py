@@ -2,6 +2,7 @@ import csv
 import json
 import time
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 import zstandard
@@ -9,7 +10,7 @@ import zstandard
 from stages.core.rows import Candidate, Prompt, Tally
 from stages.errors import InputError
 from stages.sources import reddit
-from stages.sources.reddit import read
+from stages.sources.reddit import files, gather, join, tell_missing
 
 ORIGIN = Path(__file__).parents[2] / "../shared/data/origin/reddit"
 
@@ -52,7 +53,16 @@ def zst(path, *lines, window_log=20):
 
 def rows(folder, max_post_chars=1000, max_expansion=200):
     tally = Tally(reddit.UNIT)
-    found = list(read(folder, source="r", max_post_chars=max_post_chars, max_expansion=max_expansion, tally=tally))
+    n_comments = 0
+    with TemporaryDirectory() as work:
+        outs = []
+        for path in files(folder):
+            outs.append(Path(work, str(len(outs))))
+            held = gather(path, outs[-1], max_post_chars=max_post_chars, max_expansion=max_expansion)
+            n_comments += held.n_comments
+            tally.aside.update(held.aside)
+        found = list(join(outs, source="r", max_post_chars=max_post_chars, tally=tally))
+    tell_missing(tally, n_comments)
     assert tally.n_read == len(found) + tally.left_out.total()
     return found, tally
 

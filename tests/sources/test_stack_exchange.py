@@ -3,6 +3,7 @@ import random
 from html import escape
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from zlib import crc32
 
 import polars as pl
 import py7zr
@@ -10,6 +11,7 @@ import pytest
 
 from stages.core.rows import Candidate, Tally
 from stages.errors import InputError
+from stages.runtime import archives
 from stages.sources.stack_exchange import UNIT, Limits, dumps, extract
 
 ORIGIN = Path(__file__).parents[2] / "../shared/data/origin/stack_exchange"
@@ -58,7 +60,9 @@ def rows(folder, *, groups=None, default_group="g", max_post_chars=1000, max_exp
 def test_a_row_holds_question_answer_and_provenance(tmp_path):
     posts = table(
         "posts",
-        question(7, "Why  is\n it?", "<p>Since\nwhen?</p>", 4, Tags="<a><b>", AnswerCount=9, AcceptedAnswerId=99),
+        question(
+            7, "Why  is\n it?", "<p>Since\nwhen?</p>", 4, Tags="<a><b>", AnswerCount=9, ContentLicense="CC BY-SA 4.0"
+        ),
         answer(
             8, 7, "<p>So.</p>", 5, CreationDate="2016-08-02T15:40:24.820", OwnerUserId=3, ContentLicense="CC BY-SA 4.0"
         ),
@@ -112,6 +116,26 @@ def test_answers_may_stand_before_their_question_and_users_before_posts(tmp_path
 def test_without_users_the_display_name_of_the_post_stands_in(tmp_path):
     put(tmp_path, "a.se", Posts=table("posts", question(1), answer(2, 1, OwnerDisplayName="user9")))
     assert rows(tmp_path)[0][0].author == "user9"
+
+
+@pytest.mark.parametrize("in_one_line", [False, True])
+def test_asker_and_answerer_are_named_and_both_their_licences(tmp_path, in_one_line):
+    old, new = "CC BY-SA 3.0", "CC BY-SA 4.0"
+    posts = table(
+        "posts",
+        question(1, OwnerUserId=3, ContentLicense=old), answer(2, 1, OwnerUserId=4, ContentLicense=new),
+        question(5, OwnerDisplayName="user5", ContentLicense=new), answer(6, 5, OwnerUserId=4, ContentLicense=old),
+        question(7, OwnerUserId=4, ContentLicense=new), answer(8, 7, OwnerUserId=4, ContentLicense=new),
+    )  # fmt: skip
+    users = table("users", {"Id": 3, "DisplayName": "Ann"}, {"Id": 4, "DisplayName": "Bo"})
+    if in_one_line:  # so that the XML parser reads it
+        posts = posts.replace(b"\n", b" ")
+    put(tmp_path, "a.se", Posts=posts, Users=users)
+    assert [(row.author, row.license) for row in rows(tmp_path)[0]] == [
+        ("Bo; Ann", f"{old}; {new}"),
+        ("Bo; user5", f"{old}; {new}"),
+        ("Bo", new),
+    ]
 
 
 def test_a_dump_without_the_licence_column_is_under_the_licence_of_its_time(tmp_path):
@@ -262,6 +286,36 @@ def test_members_that_lead_outside_are_refused_and_nothing_is_written(tmp_path, 
     assert [found.name for found in tmp_path.rglob("*") if found.is_file()] == ["a.se.7z"]
 
 
+@pytest.mark.parametrize(("code", "n_bytes"), [(32, None), (33, 402_653_184), (40, 4_294_967_295)])
+def test_a_dictionary_that_would_fill_the_memory_is_refused_before_anything_is_unpacked(tmp_path, code, n_bytes):
+    path = tmp_path / "a.se.7z"
+    with py7zr.SevenZipFile(path, "w", filters=[{"id": py7zr.FILTER_LZMA2, "preset": 0}]) as file:
+        file.set_encoded_header_mode(mode=False)
+        file.writestr(table("posts", question(1), answer(2, 1)).decode(), "Posts.xml")
+    data = bytearray(path.read_bytes())
+    at = data.rindex(b"\x21\x21\x01") + 3  # a coder of id 21, LZMA2, with one byte of properties
+    data[at] = code
+    offset, size = (int.from_bytes(data[i : i + 8], "little") for i in (12, 20))
+    data[28:32] = crc32(data[32 + offset : 32 + offset + size]).to_bytes(4, "little")
+    data[8:12] = crc32(data[12:32]).to_bytes(4, "little")
+    path.write_bytes(data)
+    if n_bytes is None:
+        assert len(rows(tmp_path)[0]) == 1
+    else:
+        with pytest.raises(
+            InputError, match=rf"a dictionary of 268,435,456 bytes, got one of {n_bytes:,}; pack it anew"
+        ):
+            rows(tmp_path)
+
+
+def test_the_memory_that_coders_declare():
+    lzma = bytes([0x5D]) + (2**30).to_bytes(4, "little")
+    assert [archives._window(method, lzma) for method in (archives._LZMA, archives._PPMD, b"\x04\x02\x02")] == [
+        2**30, 2**30, 0,
+    ]  # fmt: skip
+    assert [archives._window(archives._LZMA2, bytes([code])) for code in (0, 1, 24)] == [4096, 6144, 2**24]
+
+
 def test_other_members_are_not_read(tmp_path):
     archive(tmp_path / "a.se.7z", Votes=b"not xml", Posts=table("posts", question(1), answer(2, 1)), Badges=b"<")
     assert len(rows(tmp_path)[0]) == 1
@@ -284,7 +338,7 @@ def test_the_real_archives_are_read_whole():
     assert tally.n_read == 2206
     assert len(by_site) == 5
     assert sum(row.author is None for row in beer) == 0
-    assert {row.license for row in beer} == {"CC BY-SA 3.0", "CC BY-SA 4.0"}
+    assert {row.license for row in beer} == {"CC BY-SA 3.0", "CC BY-SA 4.0", "CC BY-SA 3.0; CC BY-SA 4.0"}
     assert {row.license for row in by_site["ai.stackexchange.com"]} == {"CC BY-SA 3.0"}
     lima = next(row for row in found if row.id == "s:coffee.stackexchange.com/116")
     assert (lima.url, lima.score, lima.prompt_score) == ("https://coffee.stackexchange.com/a/140", 11, 10)

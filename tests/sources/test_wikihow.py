@@ -1,13 +1,16 @@
 import csv
 import time
+import tracemalloc
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from stages.core.rows import Tally
 from stages.errors import InputError
 from stages.sources import wikihow
-from stages.sources.wikihow import clean_title, pruned, read
+from stages.sources.wikihow import Seen, clean_title, files, pruned, read
 
 ORIGIN = Path(__file__).parents[2] / "../shared/data/origin/wikihow"
 ALL = ("headline", "title", "text")
@@ -22,7 +25,8 @@ def put(folder, header, *lines, name="a.csv"):
 
 def rows(folder, max_post_chars=100_000):
     tally = Tally(wikihow.UNIT)
-    found = list(read(folder, source="w", max_post_chars=max_post_chars, tally=tally))
+    shared = {"max_post_chars": max_post_chars, "tally": tally, "seen": Seen()}
+    found = [row for path in files(folder) for row in read(path, source="w", **shared)]
     assert tally.n_read == len(found) + tally.left_out.total()
     return found, tally
 
@@ -45,7 +49,43 @@ def test_an_article_a_row_becomes_question_and_numbered_steps(tmp_path):
         "wikihow",
         "How to Clean a Harp?",
     )
-    assert (row.license, row.author, row.url, row.score) == ("CC BY-NC-SA 3.0", "wikiHow", None, None)
+    assert (row.license, row.url) == ("CC BY-NC-SA 3.0", "https://www.wikihow.com/Clean-a-Harp")
+    assert (row.author, row.created, row.score) == (None, None, None)  # no layout has them
+
+
+def test_the_address_is_that_of_the_article_not_of_the_page_title(tmp_path):
+    titles = ("3 Ways to Use Dr. Atkins' Diet - wikiHow", "How to Prepare Flax Seeds & Use Them: 9 Steps")
+    put(tmp_path, STEPS, *((title, "", "Go.") for title in titles))
+    assert [row.url for row in rows(tmp_path)[0]] == [
+        "https://www.wikihow.com/Use-Dr.-Atkins%27-Diet",
+        "https://www.wikihow.com/Prepare-Flax-Seeds-%26-Use-Them",
+    ]
+
+
+@pytest.mark.parametrize("layout", [STEPS, SEP])
+def test_an_article_is_held_no_further_than_it_may_be_long(tmp_path, layout):
+    cells = {"title": "How to Go On", "heading": "Go.", "paragraph": "x" * 200, "headline": "Go.", "text": "x" * 200}
+    line = [{**cells, "overview": "", "sectionLabel": "A"}[name] for name in layout]
+    short = [{**cells, "title": "How to Stop", "overview": "", "sectionLabel": "A"}[name] for name in layout]
+    put(tmp_path, layout, *[line] * 20_000, short)
+    tracemalloc.start()
+    found, tally = rows(tmp_path, max_post_chars=2_000)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert [row.title for row in found] == ["How to Stop?"]
+    assert tally.left_out == {"over 2,000 characters": 1}
+    assert peak < 2**20
+
+
+STEP = st.tuples(st.text("a.", max_size=4), st.text("a. ", max_size=9))
+
+
+@given(st.lists(STEP, min_size=1, max_size=6), st.integers(1, 80))
+def test_an_article_that_is_cut_is_one_that_is_too_long(steps, max_post_chars):
+    lines = [dict(zip(STEPS, ("t", *step), strict=True)) for step in steps]
+    (whole,), (cut,) = (list(wikihow._steps(lines, limit)) for limit in (10**6, max_post_chars))
+    if cut.sections != whole.sections:
+        assert len(wikihow._response(cut)) > max_post_chars or not any(p for _, p in cut.sections[0][1])
 
 
 def test_paragraphs_joined_by_commas_are_told_apart(tmp_path):

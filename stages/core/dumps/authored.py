@@ -26,6 +26,8 @@ _RISK = (
 def authored(world: World) -> dict[str, bytes]:
     """Our own train, dev and test rows; dev and test hold the user's turn, and references where an answer is exact.
 
+    What asks for harm or for care has none: whether an answer to it is safe is a judge's matter.
+
     Raises:
         ValueError: the world has too few dev or test people for the prompts.
     """
@@ -42,8 +44,8 @@ def authored(world: World) -> dict[str, bytes]:
     dev = [_asked(*ask) for ask in _draw(world.dev_people, N_DEV, rng)]
     test = [_asked(*ask) for ask in _draw(world.test_people, N_TEST, rng)]
     seen = {row["messages"][0]["content"] for row in train}
-    test += [_row(prompt, None, references=[reply], safety=True, malicious=bad)
-             for prompt, reply, bad in _unsafe(world, rng, N_SAFETY_TEST, but=seen)]  # fmt: skip
+    unsafe = _unsafe(world, rng, N_SAFETY_TEST, but=seen)
+    test += [_row(prompt, None, safety=True, malicious=bad) for prompt, _, bad in unsafe]
     return {f"{name}.jsonl": _jsonl(name, rows) for name, rows in (("train", train), ("dev", dev), ("test", test))}
 
 

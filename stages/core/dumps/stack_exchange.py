@@ -6,6 +6,7 @@ import datetime as dt
 import html
 import io
 import itertools
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -18,6 +19,9 @@ from stages.core.dumps.rates import (
     EPOCH,
     LINK_RATE,
     LORE_RATE,
+    QUESTION_CORRELATION,
+    QUESTION_MEDIAN,
+    QUESTION_SIGMA,
     REPOST_RATE,
     SCORE_MEDIAN,
     SCORE_SIGMA,
@@ -259,24 +263,26 @@ class _SiteWriter:
         if rng.random() < 0.4:
             body = f"<p>{pick(rng, _CONTEXTS)} {_escaped(topic.restated)}</p>\n"
         tags = (topic.tag, "people" if topic.person else "lore")
-        row = self._post(1, body, _question_score(rng))
+        attention = float(rng.standard_normal())  # what brings votes to a question and to its right answers
+        row = self._post(1, body, _question_score(attention, rng))
         row |= {"Title": topic.title,
                 "Tags": f"|{tags[0]}|{tags[1]}|" if self.site.bar_tags else f"<{tags[0]}><{tags[1]}>",
                 "ViewCount": int(rng.integers(20, 4000)), "ClosedDate": self._now() if closed else None}  # fmt: skip
         self.posts.rows.append(row)
 
-        answers = self._answers(topic)
+        answers = self._answers(topic, attention)
         best = max(range(len(answers)), key=lambda i: answers[i][1])
         ids = [self._answer(question_id, text, score) for text, score in answers]
         row["AnswerCount"] = len(answers)
         row["AcceptedAnswerId"] = ids[best] if rng.random() < 0.6 else None
         row["CommentCount"] = self._comment(question_id, ids[best], topic)
 
-    def _answers(self, topic: _Topic) -> list[tuple[str, int]]:
+    def _answers(self, topic: _Topic, attention: float) -> list[tuple[str, int]]:
         """Return (body, score) in the order of writing; the best may stand anywhere."""
         rng, right = self.rng, (topic.full, topic.value)
         style, good = weighted(rng, ANSWER_STYLES), rng.random() >= WRONG_RATE
-        votes = max(1, round(float(rng.lognormal(np.log(SCORE_MEDIAN), SCORE_SIGMA))))
+        own = math.sqrt(1 - QUESTION_CORRELATION**2) * float(rng.standard_normal())
+        votes = max(1, round(SCORE_MEDIAN * math.exp(SCORE_SIGMA * (QUESTION_CORRELATION * attention + own))))
         score = votes if good and style != "off_topic" else int(rng.integers(*WRONG_SCORES))
         answers = [(self._body(topic, *(right if good else pick(rng, topic.wrong)), style), score)]
         if rng.random() < SEVERAL_RATE:
@@ -359,8 +365,8 @@ class _SiteWriter:
         return _stamp(self._minutes)
 
 
-def _question_score(rng: Rng) -> int:
-    return round(float(rng.lognormal(1.5, 0.9))) - int(rng.random() < 0.15) * 5
+def _question_score(attention: float, rng: Rng) -> int:
+    return round(QUESTION_MEDIAN * math.exp(QUESTION_SIGMA * attention)) - int(rng.random() < 0.15) * 5
 
 
 def _stamp(minutes: int) -> str:
