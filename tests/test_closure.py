@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from stages import closure
+from stages.common.errors import InputError
 from stages.core.yaml_edit import rewrite
-from stages.errors import InputError
 from tests.workspace import Workspace, read_yaml
 
 MODULES = {

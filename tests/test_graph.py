@@ -20,11 +20,11 @@ from pydantic import BaseModel
 from ruamel.yaml import YAML
 
 from stages import base, closure, sample, sft
+from stages.common.section import Named, Section
 from stages.core.arms import Arm
 from stages.core.draw_measures import Measures
 from stages.core.formats import Miniature, Source
 from stages.core.overlay import at_path, leaves, parts
-from stages.core.section import Named, Section
 from stages.core.strata import GroupDraw
 from stages.core.strategies import Deita
 from stages.runtime.encoder import Vectors
