@@ -222,8 +222,10 @@ def types_in(hint: Any) -> Iterator[type]:
 
 def attributes_read(stage: str) -> set[str]:
     """Names that the code deps of a stage read as attributes."""
-    deps = [re.sub(r"\$\{[^}]*\}", "*", dep) for dep in definition(stage)["deps"] if dep.endswith(".py")]
-    trees = [ast.parse(path.read_text()) for dep in deps for path in ROOT.glob(dep)]
+    deps = [re.sub(r"\$\{[^}]*\}", "*", dep) for dep in definition(stage)["deps"] if dep.startswith("stages/")]
+    found = [path for dep in deps for path in ROOT.glob(dep)]
+    files = [file for path in found for file in (path.rglob("*.py") if path.is_dir() else [path])]
+    trees = [ast.parse(file.read_text()) for file in files if file.suffix == ".py"]
     return {
         node.attr
         for tree in trees
