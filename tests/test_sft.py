@@ -408,9 +408,13 @@ def test_a_step_that_ruins_the_weights_is_refused_and_the_state_before_it_kept(p
 @pytest.mark.slow
 @pytest.mark.parametrize(("optimizer", "method"), [("sgd", "full"), ("adamw", "full"), ("sgd", "lora")])
 def test_two_processes_make_the_steps_of_one(project, monkeypatch, optimizer, method):
-    """Seven examples in steps of four: the last step of an epoch has three, which do not part evenly."""
-    lr = 1e-2 if optimizer == "adamw" else 0.5
-    recipe = {"optimizer": optimizer, "method": method, "lr": lr, "micro_batch_tokens": 25}
+    """Seven examples in steps of four: the last step of an epoch has three, which do not part evenly.
+
+    Once without clipping, which with a norm above its limit hides a factor as AdamW does.
+    """
+    recipe = {"optimizer": optimizer, "method": method, "lr": 1e-2, "micro_batch_tokens": 25}
+    if optimizer == "sgd":
+        recipe |= {"lr": 0.2, "max_grad_norm": None if method == "full" else 1.0}
     folder = project(arm={"epochs": 2, "candidate_epochs": [2]}, **recipe)
     main("curated")
     one = outs(folder)
@@ -421,7 +425,7 @@ def test_two_processes_make_the_steps_of_one(project, monkeypatch, optimizer, me
         monkeypatch.setenv("LIMA_STRATEGY", strategy)
         main("curated")
         parts = load_model(folder / "models/sft/curated/epoch_02").state_dict()
-        assert largest_difference(whole, parts) < (1e-3 if optimizer == "adamw" else 1e-5), strategy
+        assert largest_difference(whole, parts) < (1e-3 if optimizer == "adamw" else 1e-6), strategy
         losses, of_one = (pl.read_csv(data[LOSS])["loss"].to_list() for data in (outs(folder), one))
         assert losses == pytest.approx(of_one, rel=1e-4), strategy
 
@@ -495,7 +499,7 @@ main("curated")
 @pytest.mark.parametrize("strategy", ["zero3", "fsdp2"])
 def test_sharded_weights_serve_several_packs_chunks_of_logits_and_checkpointing(project, strategy):
     """On each of two processes two packs a step, whose logits come three tokens at a time."""
-    recipe = {"optimizer": "sgd", "lr": 0.5, "micro_batch_tokens": 25}
+    recipe = {"optimizer": "sgd", "lr": 0.2, "max_grad_norm": None, "micro_batch_tokens": 25}
     folder = project(arm={"epochs": 2, "candidate_epochs": [2]}, **recipe)
     main("curated")
     whole = load_model(folder / "models/sft/curated/epoch_02").state_dict()
@@ -506,4 +510,4 @@ def test_sharded_weights_serve_several_packs_chunks_of_logits_and_checkpointing(
     env = {**os.environ, "PYTHONPATH": str(ROOT), "LIMA_STRATEGY": strategy}
     subprocess.run(command, cwd=folder, env=env, check=True)
     parts = load_model(folder / "models/sft/curated/epoch_02").state_dict()
-    assert largest_difference(whole, parts) < 1e-5
+    assert largest_difference(whole, parts) < 1e-6

@@ -15,7 +15,6 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch.distributed import checkpoint
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
     get_model_state_dict,
@@ -23,6 +22,8 @@ from torch.distributed.checkpoint.state_dict import (
     set_model_state_dict,
     set_state_dict,
 )
+from torch.distributed.checkpoint.state_dict_loader import load as load_shards
+from torch.distributed.checkpoint.state_dict_saver import save as save_shards
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
@@ -40,7 +41,9 @@ TIMEOUT = timedelta(hours=2)  # of one meeting of all processes
 class Accelerated:
     """One GPU, DDP, DeepSpeed's ZeRO, or FSDP2."""
 
-    dtype = torch.float32
+    dtype = torch.float32  # of the weights that are trained
+    _module: Any
+    _optimizer: Any
 
     def __init__(self, strategy: str, recipe: Recipe, rank: Rank) -> None:
         """Join the other processes. Before the model is loaded: ZeRO-3 shards it as it is read.
@@ -84,7 +87,7 @@ class Accelerated:
         """
         load = partial(load_model, folder, dtype=str(dtype).removeprefix("torch."))
         if self.is_fsdp:
-            return _read_by_first(partial(load, where={"device_map": {"": "cpu"}}))
+            return _read_by_first(load, is_first=self.rank.local_rank == 0)
         if self.strategy.startswith("zero3"):
             return load()
         return load(where={"device_map": {"": self.device}})
@@ -172,7 +175,8 @@ class Accelerated:
     def weights(self) -> dict[str, torch.Tensor] | None:
         """All weights under the names of the causal LM, with what was added to it; None but in the first process."""
         if self.is_fsdp:
-            state = get_model_state_dict(self._module, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
+            options = StateDictOptions(full_state_dict=True, cpu_offload=True)
+            state: dict[str, Any] = get_model_state_dict(self._module, options=options)
         else:
             state = self._accelerator.get_state_dict(self._module)
         if not self.is_main:
@@ -184,7 +188,7 @@ class Accelerated:
         if self.is_zero:
             self._module.save_checkpoint(str(folder), exclude_frozen_parameters=True)
         elif self.is_fsdp:
-            checkpoint.save(self._shards(), checkpoint_id=folder / "shards")
+            save_shards(self._shards(), checkpoint_id=folder / "shards")
         elif self.is_main:
             save_trained(self.model, self._optimizer, folder)
 
@@ -194,7 +198,7 @@ class Accelerated:
             self._module.load_checkpoint(str(folder), load_module_strict=False)
         elif self.is_fsdp:
             shards = self._shards()
-            checkpoint.load(shards, checkpoint_id=folder / "shards")
+            load_shards(shards, checkpoint_id=folder / "shards")
             options = StateDictOptions(strict=False)  # what is frozen is not there
             set_state_dict(
                 self._module, self._optimizer, model_state_dict=shards["weights"],
@@ -226,12 +230,12 @@ class Accelerated:
         self._accelerator.wait_for_everyone()
 
 
-def _read_by_first(load: Callable[[], Any]) -> Any:  # noqa: ANN401
+def _read_by_first(load: Callable[..., Any], *, is_first: bool) -> Any:  # noqa: ANN401
     """In the first process of a host load a model; in the others make one without memory, whose weights are to come."""
-    asked = {"ACCELERATE_USE_FSDP": "true", "FSDP_CPU_RAM_EFFICIENT_LOADING": "true"}  # as transformers is told
+    asked = {"ACCELERATE_USE_FSDP": "true", "FSDP_CPU_RAM_EFFICIENT_LOADING": "true"}  # makes buffers everywhere
     os.environ.update(asked)
     try:
-        model = load()
+        model = load(where={"device_map": {"": "cpu" if is_first else "meta"}})
     finally:
         for name in asked:
             del os.environ[name]
