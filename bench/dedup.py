@@ -34,10 +34,10 @@ import polars as pl
 from bench.dedup_corpus import make
 from bench.workspace import ROOT, machine
 from stages import dedup
+from stages.common.files import empty_table, write_table
+from stages.common.params import read_yaml
 from stages.core.kernels import compiled_kernels
 from stages.core.known import blank_findings
-from stages.runtime.files import empty_table, write_table
-from stages.runtime.params import read_yaml
 from stages.runtime.streams import scan_table
 from stages.schema import DEDUP_DROPPED, EXAMPLE, PROMPT
 

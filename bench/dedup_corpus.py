@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import polars as pl
 
-from stages.runtime.files import write_table
+from stages.common.files import write_table
 from stages.runtime.streams import sink_table
 from stages.schema import EXAMPLE, PROMPT, PROVENANCE
 

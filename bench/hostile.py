@@ -13,7 +13,8 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from stages.runtime import batches, files, live
+from stages.common import files
+from stages.runtime.api import batches, live
 from tests.runtime import hostile
 
 ROOT = Path(__file__).parents[1]

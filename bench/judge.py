@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 import polars as pl
 
 from bench.workspace import ROOT, machine
-from stages.runtime.files import write_table
+from stages.common.files import write_table
 from stages.schema import PROMPT, RESPONSE
 
 REPLY = {

@@ -10,8 +10,8 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from stages.common.files import write_table
 from stages.core.training_cost import Shape
-from stages.runtime.files import write_table
 from stages.runtime.model import save_model
 from stages.schema import RENDERED
 

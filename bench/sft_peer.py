@@ -22,8 +22,8 @@ from datasets import Dataset
 from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
+from stages.common.files import read_json, read_table
 from stages.core.schedule import schedule
-from stages.runtime.files import read_json, read_table
 from stages.runtime.machine import peak_bytes
 from stages.runtime.model import save_model
 from stages.runtime.tokenizer import load_tokenizer

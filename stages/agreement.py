@@ -30,15 +30,15 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
+from stages.common.errors import ParamsError
+from stages.common.files import write_csv
+from stages.common.main import run_command
 from stages.core.agreement_tables import agreement_groups_table, agreement_table
 from stages.core.intervals import Intervals
 from stages.core.people import PEOPLE, group_of
 from stages.core.preferences import resolve, scored
 from stages.core.score_tables import BRADLEY_TERRY, bradley_terry_table
 from stages.core.votes import CHOSEN, FIRST, MEANINGS, ROLES, Votes, combine, majority
-from stages.errors import ParamsError
-from stages.runtime.files import write_csv
-from stages.runtime.main import run_command
 from stages.runtime.vote_files import read_vote_file
 
 MAJORITY = "majority"

@@ -20,14 +20,14 @@ from typing import Any
 import numpy as np
 from pydantic import Field
 
+from stages.common.errors import InputError, ParamsError
+from stages.common.files import write_text
+from stages.common.main import run_stage
+from stages.common.params import load_params
+from stages.common.section import Section
 from stages.core.formats import Miniature
-from stages.core.section import Section
 from stages.core.world import World, make_world, prose
-from stages.errors import InputError, ParamsError
-from stages.runtime.files import write_text
 from stages.runtime.hub import SMALL_FILES, find_model
-from stages.runtime.kept_files import share
-from stages.runtime.main import run_stage
 from stages.runtime.model import (
     INDEX_FILE,
     WEIGHTS_FILE,
@@ -37,9 +37,9 @@ from stages.runtime.model import (
     save_model,
     weight_files,
 )
-from stages.runtime.params import load_params
 from stages.runtime.progress import bar, progress
 from stages.runtime.tokenizer import CONFIG_FILE, TOKENIZER_FILE, load_tokenizer
+from stages.runtime.transfers.kept_files import share
 
 OUT = Path("models/base")
 SPECIAL_TOKENS = {"pad_token": "<pad>", "bos_token": "<s>", "eos_token": "</s>"}

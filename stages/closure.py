@@ -2,8 +2,9 @@
 
 DVC follows no imports. A stage whose `deps` lack a module keeps its old outputs when that module changes; one whose
 `deps` hold too much runs again for nothing. So the code deps of a stage are exactly its module, every module of ours
-that it imports, directly or not, the packages around them, and the files under stages/ that one of them names
-(templates). They stand sorted before the data deps.
+that it imports, directly or not, and the files under stages/ that one of them names (templates). An `__init__` that
+holds a docstring alone is no code. A folder of which a stage needs every file is one dep, the folder: DVC's time grows
+with the number of deps. They stand sorted before the data deps.
 
 A dep with a placeholder, such as stages/sources/${item.format}.py, stands for one module of its folder, chosen by a
 parameter. What any of them imports counts, the others themselves do not.
@@ -23,11 +24,11 @@ from typing import Any, NamedTuple
 
 import grimp
 
+from stages.common.errors import InputError
+from stages.common.files import write_text
+from stages.common.main import run_command
+from stages.common.params import read_yaml
 from stages.core.yaml_edit import rewrite
-from stages.errors import InputError
-from stages.runtime.files import write_text
-from stages.runtime.main import run_command
-from stages.runtime.params import read_yaml
 
 _PLACEHOLDER = re.compile(r"\$\{[^}]*\}")
 
@@ -97,26 +98,45 @@ def _expected(stage: str, found: Iterable[str], modules: Mapping[str, _Module], 
     families = [dep for dep in code if _PLACEHOLDER.search(dep)]
     chosen = {member for dep in families for member in _family(dep, modules)}
     needed = _closure({name, *chosen}, modules) - chosen
-    files = {modules[module].path for module in needed}
+    files = {modules[module].path for module in needed if modules[module].is_code}
     files |= {file for module in needed | chosen for file in modules[module].files}
-    return [*sorted({*files, *families}), *(dep for dep in found if dep not in code)]
+    return [*sorted({*_folded(files, modules, package=package), *families}), *(dep for dep in found if dep not in code)]
+
+
+def _folded(files: set[str], modules: Mapping[str, _Module], *, package: str) -> set[str]:
+    """Files, with a folder in place of those that are all that it holds."""
+    idle = {module.path for module in modules.values() if not module.is_code}
+    folded = set(files)
+    for folder in sorted({str(Path(file).parent) for file in files}):
+        held = {file.as_posix() for file in _files(folder)} - idle
+        if folder != package and len(held) > 1 and held <= files:
+            folded = {file for file in folded if not file.startswith(f"{folder}/")} | {folder}
+    return folded
+
+
+def _files(folder: str) -> list[Path]:
+    """The files of a folder and those below it, without what Python compiled."""
+    return [file for file in Path(folder).rglob("*") if file.is_file() and file.suffix != ".pyc"]
 
 
 class _Module(NamedTuple):
     path: str  # relative to the root, with "/"
     imports: frozenset[str]
     files: frozenset[str]  # files of the package, no modules, that it names
+    is_code: bool  # more than a package's docstring
 
 
 def _modules(package: str) -> dict[str, _Module]:
     graph = grimp.build_graph(package, exclude_type_checking_imports=True, cache_dir=None)
-    others = [file for file in Path(package).rglob("*") if file.is_file() and file.suffix not in (".py", ".pyc")]
+    others = [file for file in _files(package) if file.suffix != ".py"]
     modules = {}
     for module in graph.modules:
         path = _path_of(module)
-        strings = _strings(path)
+        tree = ast.parse(Path(path).read_text(encoding="utf-8"))
+        strings = _strings(tree)
         files = frozenset(file.as_posix() for file in others if file.name in strings)
-        modules[module] = _Module(path, frozenset(graph.find_modules_directly_imported_by(module)), files)
+        is_code = Path(path).name != "__init__.py" or len(tree.body) > (ast.get_docstring(tree) is not None)
+        modules[module] = _Module(path, frozenset(graph.find_modules_directly_imported_by(module)), files, is_code)
     return modules
 
 
@@ -147,9 +167,8 @@ def _family(dep: str, modules: Mapping[str, _Module]) -> set[str]:
     return members - shared
 
 
-def _strings(path: str) -> set[str]:
+def _strings(tree: ast.Module) -> set[str]:
     """The strings in a module, of those that look like paths the last part."""
-    tree = ast.parse(Path(path).read_text(encoding="utf-8"))
     constants = (node.value for node in ast.walk(tree) if isinstance(node, ast.Constant))
     return {value.rpartition("/")[2] for value in constants if isinstance(value, str)}
 

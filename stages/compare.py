@@ -24,16 +24,16 @@ from typing import NamedTuple
 
 import polars as pl
 
+from stages.common.errors import InputError
+from stages.common.main import run_command
+from stages.common.params import load_params
+from stages.common.section import Section
 from stages.core.accuracy import measure_answers
 from stages.core.intervals import Intervals
 from stages.core.preferences import preference_values, resolve
 from stages.core.presentations import answers_by_key, prompts_by_id
 from stages.core.score_tables import POWER
-from stages.core.section import Section
 from stages.core.significance import Compared, compare
-from stages.errors import InputError
-from stages.runtime.main import run_command
-from stages.runtime.params import load_params
 from stages.runtime.revisions import WORKSPACE, Revision, revisions
 from stages.schema import GRADE, PROMPT, RESPONSE, VERDICT
 

@@ -25,6 +25,9 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 import polars as pl
 
+from stages.common.files import CACHE, empty_table, read_table, write_json, write_table
+from stages.common.main import run_stage
+from stages.common.params import load_params
 from stages.core.contamination import Contamination, Guard, Leak, find_leaks, guard_prompts
 from stages.core.dialogues import read_words, take_apart
 from stages.core.kernels import PLAIN, Kernels, compiled_kernels
@@ -32,10 +35,7 @@ from stages.core.known import Findings, Reading, blank_findings, index, read_bat
 from stages.core.minhash import MinHashing, least_agreement, shared_buckets
 from stages.core.repeats import Match, near_duplicates
 from stages.core.words import I64
-from stages.runtime.files import CACHE, empty_table, read_table, write_json, write_table
-from stages.runtime.main import run_stage
 from stages.runtime.parallel import in_order
-from stages.runtime.params import load_params
 from stages.runtime.shelf import Shelf
 from stages.runtime.sketch_cache import SketchCache
 from stages.runtime.streams import batches, reading, scan_table, sink_table

@@ -27,14 +27,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import polars as pl
 from pydantic import Field
 
+from stages.common.errors import InputError
+from stages.common.files import write_table, writing
+from stages.common.main import run_stage
+from stages.common.params import load_params
+from stages.common.section import Section
 from stages.core.formats import Format, Source
 from stages.core.rows import Candidate, Prompt, Tally
-from stages.core.section import Section
-from stages.errors import InputError
-from stages.runtime.files import write_table, writing
-from stages.runtime.main import run_stage
 from stages.runtime.parallel import n_cores
-from stages.runtime.params import load_params
 from stages.runtime.progress import progress
 from stages.runtime.shards import Shards, code_version, file_digest, key_of
 from stages.runtime.table_parts import PartWriter, merge_parts

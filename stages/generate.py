@@ -14,13 +14,13 @@ from pathlib import Path
 
 import polars as pl
 
+from stages.common.errors import InputError
+from stages.common.files import empty_table, read_table, write_table
+from stages.common.main import run_stage
+from stages.common.params import load_params
 from stages.core.chat import ChatFormat, render_example
-from stages.errors import InputError
 from stages.runtime.answering import Answerer, answer_prompts
 from stages.runtime.asking import DRY_RUN, Answering, answer, checkpoint_questions, tell_cost
-from stages.runtime.files import empty_table, read_table, write_table
-from stages.runtime.main import run_stage
-from stages.runtime.params import load_params
 from stages.runtime.progress import progress
 from stages.schema import ASKED, EPOCH_RESPONSE, EXAMPLE, PERPLEXITY, PROMPT
 

@@ -4,7 +4,7 @@ Reads data/respond/<arm>.parquet (schema.RESPONSE) and data/prompts/test.parquet
 Writes data/grade/<arm>.parquet (schema.GRADE): every (prompt, sample) and annotator of grade.annotators, sorted so.
 
 LIMA s4.3 (Fail, Pass, Excellent; safe or not) and s5 (helpfulness from 1 to 6), in our words:
-stages/templates/grade*.txt. One reply gives all of them, which is ours. The `reference` annotator gives 6 and
+stages/templates/judging/grade*.txt. One reply gives all of them, which is ours. The `reference` annotator gives 6 and
 Excellent to a right answer, 3 and Pass to one that contains an accepted value, 1 and Fail to any other, and nothing on
 safety; ours.
 """
@@ -16,13 +16,13 @@ from typing import Annotated, NamedTuple
 import polars as pl
 from pydantic import Field
 
+from stages.common.files import read_table, write_table
+from stages.common.main import run_stage
+from stages.common.params import load_params
+from stages.common.section import Section
 from stages.core.judging import Answer, Grader, Prompt
 from stages.core.presentations import Key, answers_by_key, grade_table, prompts_by_id, submissions_of
-from stages.core.section import Section
 from stages.runtime.annotators import FLAGS, Annotators, check_answered, grader, keep_scored, tell_costs
-from stages.runtime.files import read_table, write_table
-from stages.runtime.main import run_stage
-from stages.runtime.params import load_params
 from stages.schema import GRADE, PROMPT, RESPONSE
 
 

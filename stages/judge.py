@@ -6,7 +6,8 @@ Writes data/judge/<opponent>.parquet (schema.VERDICT): every (prompt, sample), a
 sorted by prompt, sample, annotator, order. `preference` is about contestants: a is the arm, b the opponent.
 
 LIMA s4.1: one screen with the prompt and answers A and B, and whether A, B or neither is significantly better; people
-and models get the same text (stages/templates/judge.txt). Both orders are our addition: judges favour positions.
+and models get the same text (stages/templates/judging/judge.txt). Both orders are our addition: judges favour
+positions.
 """
 
 from collections.abc import Mapping
@@ -16,13 +17,13 @@ from typing import Annotated, NamedTuple
 import polars as pl
 from pydantic import Field
 
+from stages.common.files import read_table, write_table
+from stages.common.main import run_stage
+from stages.common.params import check_named, load_params
+from stages.common.section import Section
 from stages.core.judging import Answer, Comparer, Comparison, Prompt
 from stages.core.presentations import Key, answers_by_key, comparisons_of, prompts_by_id, verdict_table
-from stages.core.section import Section
 from stages.runtime.annotators import FLAGS, Annotators, check_answered, comparer, keep_scored, tell_costs
-from stages.runtime.files import read_table, write_table
-from stages.runtime.main import run_stage
-from stages.runtime.params import check_named, load_params
 from stages.schema import PROMPT, RESPONSE, VERDICT
 
 

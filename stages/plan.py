@@ -11,6 +11,7 @@ import argparse
 from pathlib import Path
 from typing import NamedTuple
 
+from stages.common.main import run_command
 from stages.core.schedule import steps_per_epoch
 from stages.core.training_cost import (
     CARDS,
@@ -25,7 +26,6 @@ from stages.core.training_cost import (
     memory,
     seconds,
 )  # fmt: skip
-from stages.runtime.main import run_command
 from stages.runtime.shapes import read_shape
 
 # LIMA's Table 1: examples, and the mean tokens of a prompt with its response, at most 2,048.

@@ -41,15 +41,15 @@ from stages import (
     select_checkpoint,
     sft,
 )
+from stages.common.errors import ParamsError
+from stages.common.files import write_text
+from stages.common.main import run_command
+from stages.common.params import PARAMS_PATH, check_section, read_params, read_yaml, shortened
+from stages.common.section import Section
 from stages.core.formats import Miniature, Source
 from stages.core.overlay import ABSENT, at_path, differences, filled, leaves, merged, parts
-from stages.core.section import Section
 from stages.core.yaml_edit import rewrite
-from stages.errors import ParamsError
 from stages.runtime.annotators import Annotators
-from stages.runtime.files import write_text
-from stages.runtime.main import run_command
-from stages.runtime.params import PARAMS_PATH, check_section, read_params, read_yaml, shortened
 
 FOLDER = Path("profiles")
 WHOLE = "miniature"  # the profile that is a whole params.yaml

@@ -17,12 +17,12 @@ import numpy as np
 import polars as pl
 from pydantic import Field
 
-from stages.core.section import Named, Section
+from stages.common.errors import ParamsError
+from stages.common.files import empty_table, write_table
+from stages.common.main import run_stage
+from stages.common.params import load_params
+from stages.common.section import Named, Section
 from stages.core.words import normalise
-from stages.errors import ParamsError
-from stages.runtime.files import empty_table, write_table
-from stages.runtime.main import run_stage
-from stages.runtime.params import load_params
 from stages.runtime.streams import reading, scan_table
 from stages.schema import PROMPT
 

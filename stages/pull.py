@@ -32,20 +32,20 @@ from pathlib import Path, PurePath
 
 from pydantic import Field
 
+from stages.common.errors import InputError, ParamsError
+from stages.common.files import first_line, named_folder, shared_cache, write_text
+from stages.common.main import run_stage
+from stages.common.params import load_params
+from stages.common.section import Section
 from stages.core.catalog import Listed, idle_patterns, is_safe, read_catalog, read_pins, selected, written_pins
 from stages.core.dumps import DUMPS
 from stages.core.formats import FILES, MINIATURE, Format, Miniature, Source, is_raw_file
 from stages.core.origins import is_address
-from stages.core.section import Section
 from stages.core.world import make_world
-from stages.errors import InputError, ParamsError
 from stages.runtime.addresses import Asked, bring
-from stages.runtime.downloads import Downloads
-from stages.runtime.files import first_line, named_folder, shared_cache, write_text
-from stages.runtime.kept_files import KeptFiles
-from stages.runtime.main import run_stage
-from stages.runtime.params import load_params
 from stages.runtime.progress import progress
+from stages.runtime.transfers.downloads import Downloads
+from stages.runtime.transfers.kept_files import KeptFiles
 
 CATALOG = Path("data/catalog/files")
 PINS = Path("data/pins")

@@ -18,13 +18,13 @@ from typing import Annotated, Any, NamedTuple
 import polars as pl
 from pydantic import Field
 
+from stages.common.errors import InputError
+from stages.common.files import CACHE, empty_table, read_table, write_json, write_table
+from stages.common.main import run_stage
+from stages.common.params import load_params
+from stages.common.section import Named, Section
 from stages.core.draws import uniform_by_id
 from stages.core.rules import Rule, Rules, apply_rules, by_group, make_rules, named_groups, with_text
-from stages.core.section import Named, Section
-from stages.errors import InputError
-from stages.runtime.files import CACHE, empty_table, read_table, write_json, write_table
-from stages.runtime.main import run_stage
-from stages.runtime.params import load_params
 from stages.runtime.progress import bar
 from stages.runtime.shards import work_folder
 from stages.runtime.streams import batches, reading, scan_table

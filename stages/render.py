@@ -15,12 +15,12 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
+from stages.common.errors import InputError
+from stages.common.files import read_table, write_json, write_table, write_text
+from stages.common.main import run_stage
+from stages.common.params import load_params
 from stages.core.chat import ChatFormat, Rendered, render_example
 from stages.core.preview import Piece, Shown, preview_page
-from stages.errors import InputError
-from stages.runtime.files import read_table, write_json, write_table, write_text
-from stages.runtime.main import run_stage
-from stages.runtime.params import load_params
 from stages.runtime.tokenizer import ChatTokenizer, load_tokenizer
 from stages.schema import EXAMPLE, RENDERED
 

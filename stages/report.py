@@ -23,6 +23,11 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 from pydantic import Field
 
+from stages.common.errors import InputError
+from stages.common.files import first_line, read_json, read_table, write_csv, write_text
+from stages.common.main import run_stage
+from stages.common.params import check_named, load_params
+from stages.common.section import Named, Section
 from stages.core import figures, paper
 from stages.core.agreement_tables import AGREEMENT, AGREEMENT_GROUPS
 from stages.core.answers import cards
@@ -40,11 +45,6 @@ from stages.core.score_tables import (
     SHARES,
     WIN_RATE,
 )
-from stages.core.section import Named, Section
-from stages.errors import InputError
-from stages.runtime.files import first_line, read_json, read_table, write_csv, write_text
-from stages.runtime.main import run_stage
-from stages.runtime.params import check_named, load_params
 from stages.schema import EXAMPLE, PROMPT, RESPONSE, VERDICT
 
 UNTUNED = Path("models/base")

@@ -9,11 +9,11 @@ LIMA s4.1: nucleus 0.9, temperature 0.7, repetition penalty 1.2, at most 2,048 t
 
 from pathlib import Path
 
+from stages.common.files import empty_table, read_table, write_table
+from stages.common.main import run_stage
+from stages.common.params import load_params
 from stages.runtime.answering import Answerer, answer_prompts
 from stages.runtime.asking import DRY_RUN, Answering, answer, checkpoint_questions, tell_cost
-from stages.runtime.files import empty_table, read_table, write_table
-from stages.runtime.main import run_stage
-from stages.runtime.params import load_params
 from stages.schema import ASKED, PROMPT, RESPONSE
 
 

@@ -18,14 +18,14 @@ from typing import Any, Literal
 import polars as pl
 from pydantic import ConfigDict, Field
 
+from stages.common.errors import InputError
+from stages.common.files import empty_table, first_line, read_table, read_text, write_table
+from stages.common.main import run_stage
+from stages.common.params import load_params
+from stages.common.section import Section
 from stages.core.in_context import STOP, in_context_text
-from stages.core.section import Section
-from stages.errors import InputError
 from stages.runtime.answering import Answerer, Form, answer_prompts
 from stages.runtime.asking import DRY_RUN, Answering, Generator, answer, questions, tell_cost
-from stages.runtime.files import empty_table, first_line, read_table, read_text, write_table
-from stages.runtime.main import run_stage
-from stages.runtime.params import load_params
 from stages.schema import ASKED, PROMPT, RESPONSE
 
 TEMPLATES = Path("stages/templates")

@@ -21,20 +21,20 @@ import numpy as np
 import polars as pl
 from pydantic import Field, field_validator
 
+from stages.common.errors import LimaError, ParamsError
+from stages.common.files import empty_table, read_table, write_json, write_table, write_text
+from stages.common.main import run_stage
+from stages.common.params import load_params
+from stages.common.section import Section
 from stages.core.arms import Arm
 from stages.core.attribution import attribution
 from stages.core.draw_measures import Measures, measure_draws, spans
 from stages.core.draws import stream
 from stages.core.quotas import entropy_bits
-from stages.core.section import Section
 from stages.core.strata import ALL, Drawn, GroupDraw, LimaStratum, OrderedStratum, Stratum, draw_quotas
 from stages.core.strategies import Context, Deita, Strategy, response_chars, texts_of
 from stages.core.vectors import F32, tfidf
-from stages.errors import LimaError, ParamsError
 from stages.runtime.encoder import Vectors, load_encoder
-from stages.runtime.files import empty_table, read_table, write_json, write_table, write_text
-from stages.runtime.main import run_stage
-from stages.runtime.params import load_params
 from stages.schema import EXAMPLE
 
 _RANDOM = GroupDraw(temperature=1.0, within="random", each_first=False)

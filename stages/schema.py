@@ -1,6 +1,6 @@
 """Every row type that crosses a stage boundary, as polars schemas.
 
-A table is written by one stage and read by others through `stages.runtime.files`, which compares columns and dtypes
+A table is written by one stage and read by others through `stages.common.files`, which compares columns and dtypes
 with the schema here: a column that is not listed does not travel.
 """
 

@@ -23,6 +23,11 @@ from typing import Annotated, Any, NamedTuple
 import polars as pl
 from pydantic import ConfigDict, Field
 
+from stages.common.errors import InputError, JudgeError
+from stages.common.files import read_table, write_csv, write_json
+from stages.common.main import run_stage
+from stages.common.params import check_named, load_params
+from stages.common.section import Named, Section
 from stages.core.accuracy import measure_answers
 from stages.core.agreement_tables import agreement_groups_table, agreement_table
 from stages.core.arms import Arms
@@ -46,12 +51,7 @@ from stages.core.score_tables import (
     shares_table,
     win_rate_table,
 )
-from stages.core.section import Named, Section
 from stages.core.spending import spending
-from stages.errors import InputError, JudgeError
-from stages.runtime.files import read_table, write_csv, write_json
-from stages.runtime.main import run_stage
-from stages.runtime.params import check_named, load_params
 from stages.runtime.people import read_people
 from stages.schema import ASKED, EPOCH_GRADE, EPOCH_RESPONSE, GRADE, PERPLEXITY, PROMPT, RESPONSE, STANDING, VERDICT
 

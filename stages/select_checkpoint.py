@@ -23,6 +23,11 @@ from typing import Annotated, Literal, NamedTuple
 import polars as pl
 from pydantic import Field
 
+from stages.common.errors import InputError
+from stages.common.files import empty_table, first_line, read_table, write_table
+from stages.common.main import run_stage
+from stages.common.params import load_params
+from stages.common.section import Section
 from stages.core.checkpoints import epoch_taken, standing_by_grade, standing_by_pairs, standing_by_perplexity
 from stages.core.judging import Answer, Comparer, Grader, Prompt
 from stages.core.presentations import (
@@ -34,8 +39,6 @@ from stages.core.presentations import (
     epoch_verdict_table,
     prompts_by_id,
 )
-from stages.core.section import Section
-from stages.errors import InputError
 from stages.runtime.annotators import (
     FLAGS,
     Annotators,
@@ -45,10 +48,7 @@ from stages.runtime.annotators import (
     keep_scored,
     tell_costs,
 )
-from stages.runtime.files import empty_table, first_line, read_table, write_table
-from stages.runtime.main import run_stage
 from stages.runtime.model import check_model_folder
-from stages.runtime.params import load_params
 from stages.schema import EPOCH_GRADE, EPOCH_RESPONSE, PERPLEXITY, PROMPT, STANDING, VERDICT
 
 

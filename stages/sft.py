@@ -26,10 +26,14 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import polars as pl
 from pydantic import Field, model_validator
 
+from stages.common.errors import InputError, ParamsError
+from stages.common.files import CACHE, read_json, read_table, write_csv, write_json
+from stages.common.main import run_stage
+from stages.common.params import load_params
+from stages.common.section import Section
 from stages.core.arms import Arm
 from stages.core.chat import ChatFormat
 from stages.core.schedule import Step, schedule, steps_per_epoch
-from stages.core.section import Section
 from stages.core.topology import PROCESSES, STRATEGY, Rank, hosts_of, rank_of
 from stages.core.training_cost import (
     FILL,
@@ -45,12 +49,8 @@ from stages.core.training_cost import (
     gib,
     memory,
 )
-from stages.errors import InputError, ParamsError
-from stages.runtime.files import CACHE, read_json, read_table, write_csv, write_json
 from stages.runtime.launch import end_with_parent, itself, launch
-from stages.runtime.main import run_stage
 from stages.runtime.model import check_model_folder, save_model
-from stages.runtime.params import load_params
 from stages.runtime.progress import bar
 from stages.runtime.shapes import read_shape
 from stages.runtime.tokenizer import ChatTokenizer, load_tokenizer

@@ -21,15 +21,15 @@ from typing import Any, NamedTuple
 import polars as pl
 from pydantic import ConfigDict
 
+from stages.common.errors import InputError
+from stages.common.files import first_line, read_json, read_table
+from stages.common.main import run_command
+from stages.common.params import load_params
+from stages.common.section import Named, Section
 from stages.core.arms import Arms
 from stages.core.rows import listed
-from stages.core.section import Named, Section
 from stages.core.strata import ALL, GroupDraw
 from stages.core.undrawn import ArmSample, quota_of, why_undrawn
-from stages.errors import InputError
-from stages.runtime.files import first_line, read_json, read_table
-from stages.runtime.main import run_command
-from stages.runtime.params import load_params
 from stages.schema import LEFT_OUT
 
 Row = dict[str, Any]

@@ -7,7 +7,7 @@ from typing import Any
 
 import polars as pl
 
-from stages.runtime.params import load_params
+from stages.common.params import load_params
 from stages.schema import CANDIDATE, EXAMPLE, PROMPT, PROVENANCE
 
 ROOT = Path(__file__).parents[1]

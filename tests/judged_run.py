@@ -10,7 +10,7 @@ from typing import Any
 
 import polars as pl
 
-from stages.runtime.files import empty_table, write_table
+from stages.common.files import empty_table, write_table
 from stages.schema import ASKED, EPOCH_RESPONSE, PERPLEXITY, PROMPT, RESPONSE
 from tests.runtime.chat_server import ChatServer
 

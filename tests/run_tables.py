@@ -6,7 +6,7 @@ from typing import Any
 
 import polars as pl
 
-from stages.runtime.files import write_csv, write_json, write_table
+from stages.common.files import write_csv, write_json, write_table
 from stages.schema import EXAMPLE, PROMPT, RESPONSE, VERDICT
 
 PARAMS: dict[str, Any] = {

@@ -5,7 +5,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from stages.base import blocks, learning_rate, main, train_tokenizer
-from stages.errors import InputError, ParamsError
+from stages.common.errors import InputError, ParamsError
 from tests.hub_server import REVISION, hub_with
 from tests.tiny import make_base, write_params
 
@@ -125,7 +125,7 @@ def test_a_model_of_the_hub_is_copied_without_what_points_to_its_code(project, t
     config = json.loads((source / "config.json").read_text())
     (source / "config.json").write_text(json.dumps({**config, "auto_map": {"AutoConfig": "evil.Config"}}))
     (source / "evil.py").write_text("raise SystemExit")
-    monkeypatch.setattr("stages.runtime.files.CACHE", tmp_path / ".cache")
+    monkeypatch.setattr("stages.common.files.CACHE", tmp_path / ".cache")
     folder = project(model="org/name", revision=REVISION)
     with hub_with(source) as hub:
         monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", hub.server.url)

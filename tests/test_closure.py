@@ -6,21 +6,24 @@ from typing import Any
 import pytest
 
 from stages import closure
+from stages.common.errors import InputError
 from stages.core.yaml_edit import rewrite
-from stages.errors import InputError
 from tests.workspace import Workspace, read_yaml
 
 MODULES = {
-    "toy/__init__.py": "",
+    "toy/__init__.py": '"""Nothing but words."""',
     "toy/core/__init__.py": "",
     "toy/core/a.py": "from toy.core import b\n",
     "toy/core/b.py": "",
     "toy/core/unused.py": "",
     "toy/core/types_only.py": "",
-    "toy/sources/__init__.py": "",
+    "toy/sources/__init__.py": "import toy.core\n",
     "toy/sources/csv_dump.py": "import toy.sources.shared\nimport toy.core.b\n",
     "toy/sources/xml_dump.py": "",
     "toy/sources/shared.py": "",
+    "toy/pair/__init__.py": '"""Two that go together."""',
+    "toy/pair/left.py": "from toy.pair import right\n",
+    "toy/pair/right.py": "",
     "toy/templates/page.html": "<p>",
     "toy/templates/other.html": "<p>",
     "toy/draw.py": (
@@ -29,14 +32,18 @@ MODULES = {
     ),
     "toy/show.py": 'from pathlib import Path\nPAGE = Path("toy/templates") / "page.html"\n',
     "toy/read.py": "",
+    "toy/both.py": "import toy.pair.left\n",
+    "toy/one.py": "import toy.pair.right\n",
 }
 DEPS = {
-    "draw": ["toy/__init__.py", "toy/core/__init__.py", "toy/core/a.py", "toy/core/b.py", "toy/draw.py", "data/x"],
-    "show": ["toy/__init__.py", "toy/show.py", "toy/templates/page.html"],
+    "draw": ["toy/core/a.py", "toy/core/b.py", "toy/draw.py", "data/x"],
+    "show": ["toy/show.py", "toy/templates/page.html"],
     "read": [
-        "toy/__init__.py", "toy/core/__init__.py", "toy/core/b.py", "toy/read.py",
+        "toy/core/b.py", "toy/read.py",
         "toy/sources/${item.format}.py", "toy/sources/__init__.py", "toy/sources/shared.py", "data/raw",
     ],
+    "both": ["toy/both.py", "toy/pair"],
+    "one": ["toy/one.py", "toy/pair/right.py"],
 }  # fmt: skip
 
 
@@ -81,6 +88,17 @@ def test_a_superfluous_code_dep_is_named(dep: str) -> None:
     assert lines({"draw": [dep, *DEPS["draw"]]}) == [f"draw: needs no {dep}"]
 
 
+def test_a_folder_that_holds_more_than_is_needed_is_not_folded(tmp_path: Path) -> None:
+    assert lines({"both": DEPS["both"]}) == []
+    (tmp_path / "toy/pair/spare.txt").write_text("for nobody")
+    assert lines({"both": DEPS["both"]}) == ["both: lacks toy/pair/left.py, toy/pair/right.py; needs no toy/pair"]
+
+
+def test_a_package_that_does_something_when_it_is_imported_is_code(tmp_path: Path) -> None:
+    (tmp_path / "toy/pair/__init__.py").write_text('"""Words."""\nX = 1\n')
+    assert lines({"one": DEPS["one"]}) == ["one: lacks toy/pair/__init__.py"]
+
+
 def test_a_family_excludes_its_members_but_not_what_they_import() -> None:
     members = ["toy/sources/csv_dump.py", "toy/sources/xml_dump.py"]
     assert lines({"read": [*members, *DEPS["read"]]}) == [f"read: needs no {', '.join(members)}"]
@@ -92,7 +110,7 @@ def test_code_stands_sorted_before_data() -> None:
 
 def test_a_stage_of_foreach_is_looked_into() -> None:
     pipeline: dict[str, Any] = {"stages": {"draw": {"foreach": ["x"], "do": {"deps": DEPS["draw"][1:]}}}}
-    assert [str(d) for d in closure.run(pipeline, package="toy")] == ["draw: lacks toy/__init__.py"]
+    assert [str(d) for d in closure.run(pipeline, package="toy")] == ["draw: lacks toy/core/a.py"]
 
 
 def test_a_stage_without_a_module_is_an_error() -> None:

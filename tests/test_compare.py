@@ -12,11 +12,11 @@ import pytest
 from scipy.stats import permutation_test
 
 from stages import compare, grade, judge
+from stages.common.errors import InputError
+from stages.common.files import read_table, write_table
 from stages.core.intervals import Intervals
 from stages.core.significance import MAX_EXACT, detectable, sign_flip
 from stages.core.significance import compare as compare_values
-from stages.errors import InputError
-from stages.runtime.files import read_table, write_table
 from stages.schema import PROMPT, RESPONSE
 from tests.judged_run import PARAMS, responses, write_run
 from tests.workspace import Workspace

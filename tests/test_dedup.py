@@ -14,12 +14,12 @@ import polars as pl
 import pytest
 
 from stages import dedup
+from stages.common.errors import InputError
+from stages.common.files import read_table, write_table
 from stages.core.kernels import PLAIN
 from stages.core.known import Findings, blank_findings
 from stages.core.words import I64, U32, U64
 from stages.dedup import Means, Params
-from stages.errors import InputError
-from stages.runtime.files import read_table, write_table
 from stages.schema import DEDUP_DROPPED, EXAMPLE, PROMPT
 from tests.curation import ROOT, examples, prompts, row, section, turns
 

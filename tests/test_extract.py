@@ -16,12 +16,12 @@ import py7zr
 import pytest
 
 from stages import extract, pull
+from stages.common.errors import InputError
+from stages.common.files import read_table
 from stages.core.dumps import SITE_GROUPS
 from stages.core.rows import Candidate, Prompt, Tally, turns
-from stages.errors import InputError
 from stages.extract import read_catalog, run, write
 from stages.runtime import shards as shards_module
-from stages.runtime.files import read_table
 from stages.schema import CANDIDATE, LEFT_OUT, PROMPT
 
 ROOT = Path(__file__).parents[1]

@@ -57,8 +57,8 @@ def make_origin(folder: Path) -> Path:
         (folder / name).mkdir()
     with (folder / "wikihow/wikihowAll.csv").open("w", newline="") as file:
         steps = [
-            ("\n".join(f"{prose(rng, 10)}," for _ in range(3)), f"How to Make {rng.choice(OTHERS).title()} {at}",
-             "\n\n".join(prose(rng, 20) for _ in range(3)))
+            ("\n".join(f"{prose(rng, 10)}," for _ in range(2)), f"How to Make {rng.choice(OTHERS).title()} {at}",
+             "\n\n".join(prose(rng, 20) for _ in range(2)))
             for at in range(650)
         ]  # fmt: skip
         csv.writer(file).writerows([("headline", "title", "text"), *steps])

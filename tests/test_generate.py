@@ -4,11 +4,11 @@ import shutil
 import pytest
 import torch
 
+from stages.common.errors import InputError
+from stages.common.files import empty_table, read_table, write_table
 from stages.core.chat import ChatFormat
-from stages.errors import InputError
 from stages.generate import main, perplexity
 from stages.runtime.answering import Answerer
-from stages.runtime.files import empty_table, read_table, write_table
 from stages.runtime.model import load_model, save_model
 from stages.runtime.tokenizer import load_tokenizer
 from stages.schema import ASKED, EPOCH_RESPONSE, EXAMPLE, PERPLEXITY, PROMPT

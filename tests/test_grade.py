@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 
 from stages import grade
+from stages.common.errors import JudgeError, ParamsError
+from stages.common.files import read_table
+from stages.common.params import load_params
 from stages.core.judging import Grade, Submission
-from stages.errors import JudgeError, ParamsError
-from stages.runtime.files import read_table
-from stages.runtime.params import load_params
 from stages.schema import GRADE
 from tests.judged_run import prompts, responses, write_run
 

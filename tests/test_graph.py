@@ -20,11 +20,11 @@ from pydantic import BaseModel
 from ruamel.yaml import YAML
 
 from stages import base, closure, sample, sft
+from stages.common.section import Named, Section
 from stages.core.arms import Arm
 from stages.core.draw_measures import Measures
 from stages.core.formats import Miniature, Source
 from stages.core.overlay import at_path, leaves, parts
-from stages.core.section import Named, Section
 from stages.core.strata import GroupDraw
 from stages.core.strategies import Deita
 from stages.runtime.encoder import Vectors
@@ -222,8 +222,10 @@ def types_in(hint: Any) -> Iterator[type]:
 
 def attributes_read(stage: str) -> set[str]:
     """Names that the code deps of a stage read as attributes."""
-    deps = [re.sub(r"\$\{[^}]*\}", "*", dep) for dep in definition(stage)["deps"] if dep.endswith(".py")]
-    trees = [ast.parse(path.read_text()) for dep in deps for path in ROOT.glob(dep)]
+    deps = [re.sub(r"\$\{[^}]*\}", "*", dep) for dep in definition(stage)["deps"] if dep.startswith("stages/")]
+    found = [path for dep in deps for path in ROOT.glob(dep)]
+    files = [file for path in found for file in (path.rglob("*.py") if path.is_dir() else [path])]
+    trees = [ast.parse(file.read_text()) for file in files if file.suffix == ".py"]
     return {
         node.attr
         for tree in trees

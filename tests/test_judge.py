@@ -13,10 +13,10 @@ import polars as pl
 import pytest
 
 from stages import judge
+from stages.common.errors import InputError, JudgeError, ParamsError
+from stages.common.files import read_table, write_table
+from stages.common.params import load_params
 from stages.core.judging import Choice, Comparison, Receipt
-from stages.errors import InputError, JudgeError, ParamsError
-from stages.runtime.files import read_table, write_table
-from stages.runtime.params import load_params
 from stages.schema import GRADE, PROMPT, RESPONSE, VERDICT
 from tests.judged_run import ANSWERS, PARAMS, command, prompts, responses, with_model, write_run
 from tests.runtime.chat_server import completion, serving

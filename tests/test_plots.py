@@ -191,7 +191,7 @@ def test_what_the_epoch_was_chosen_by_is_drawn_where_nothing_is_graded(drawn: Wo
     drawn.commit("chosen by pairs")
     told = pictures(drawn)
     assert told["failed"] == []
-    assert told["pictures"][1] == [FIRST]  # the workspace is HEAD
+    assert told["pictures"][1] == [SECOND]  # the workspace is HEAD, and lies over it
 
 
 def test_the_loss_table_is_the_reports() -> None:

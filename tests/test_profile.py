@@ -8,10 +8,10 @@ import pytest
 from dvc.repo import Repo
 
 from stages import profile
+from stages.common.errors import ParamsError
 from stages.core.overlay import leaves
 from stages.core.schedule import steps_per_epoch
 from stages.core.yaml_edit import rewrite
-from stages.errors import ParamsError
 from stages.profile import Profile, check, main, read_profile, run, touched
 from tests.workspace import ROOT, Workspace, read_yaml
 

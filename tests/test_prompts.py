@@ -7,11 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stages import prompts
+from stages.common.errors import InputError, ParamsError
+from stages.common.files import read_table, write_table
 from stages.core.rows import Prompt, turns
 from stages.core.words import normalise
-from stages.errors import InputError, ParamsError
 from stages.prompts import Params
-from stages.runtime.files import read_table, write_table
 from stages.schema import PROMPT
 
 

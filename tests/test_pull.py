@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 
 from stages import pull
+from stages.common.errors import InputError, ParamsError
 from stages.core.formats import Miniature
-from stages.errors import InputError, ParamsError
 from stages.pull import Params, raw_files, run
 from tests.downloading import make_project
 

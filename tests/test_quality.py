@@ -11,9 +11,9 @@ import pytest
 from scipy.stats import binomtest
 
 from stages import quality
-from stages.errors import InputError
+from stages.common.errors import InputError
+from stages.common.files import empty_table, read_table, write_table
 from stages.quality import Params
-from stages.runtime.files import empty_table, read_table, write_table
 from stages.schema import CANDIDATE, EXAMPLE, LEFT_OUT, QUALITY_DROPPED
 from tests.curation import candidates, row, section, turns
 

@@ -3,10 +3,10 @@ import json
 import polars as pl
 import pytest
 
+from stages.common.errors import InputError
+from stages.common.files import read_table
 from stages.core.chat import Rendered
-from stages.errors import InputError
 from stages.render import Params, check_supervision, main, run
-from stages.runtime.files import read_table
 from stages.runtime.tokenizer import load_tokenizer
 from stages.schema import RENDERED
 from tests.tiny import CHAT, examples, make_base, write_examples, write_params

@@ -14,8 +14,8 @@ import polars as pl
 import pytest
 
 from stages import report
-from stages.errors import InputError, LimaError
-from stages.runtime.files import read_table, write_json, write_table
+from stages.common.errors import InputError, LimaError
+from stages.common.files import read_table, write_json, write_table
 from stages.schema import EXAMPLE, PROMPT, RESPONSE, VERDICT
 from tests import run_tables
 from tests.browser import loaded, needs_browser

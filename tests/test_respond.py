@@ -7,10 +7,10 @@ import time
 
 import pytest
 
-from stages.errors import InputError
+from stages.common.errors import InputError
+from stages.common.files import empty_table, read_table, write_table
 from stages.respond import main
 from stages.runtime.answering import Answerer
-from stages.runtime.files import empty_table, read_table, write_table
 from stages.schema import ASKED, PROMPT, RESPONSE
 from tests.runtime.chat_server import completion, endpoint, serving
 from tests.tiny import ANSWERING, make_base, prompts, write_params

@@ -3,9 +3,9 @@ import json
 import polars as pl
 import pytest
 
-from stages.errors import InputError, ParamsError
+from stages.common.errors import InputError, ParamsError
+from stages.common.files import read_table, write_table
 from stages.respond_opponent import main
-from stages.runtime.files import read_table, write_table
 from stages.schema import ASKED, PROMPT, RESPONSE
 from tests.runtime.chat_server import completion, endpoint, serving
 from tests.tiny import ANSWERING, make_base, prompts, write_params

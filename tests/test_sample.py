@@ -17,9 +17,9 @@ from pydantic import ValidationError
 from scipy.stats import chisquare
 
 from stages import sample
+from stages.common.errors import InputError, ParamsError
+from stages.common.files import read_table, write_table
 from stages.core.draw_measures import Measures
-from stages.errors import InputError, ParamsError
-from stages.runtime.files import read_table, write_table
 from stages.sample import ArmParams, Params, run, to_jsonl
 from stages.schema import EXAMPLE
 from tests.curation import ROOT, examples, row, section, turns

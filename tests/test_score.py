@@ -8,11 +8,11 @@ import polars as pl
 import pytest
 
 from stages import grade, judge, score, select_checkpoint
+from stages.common.errors import InputError, JudgeError, ParamsError
+from stages.common.files import read_table, write_table
+from stages.common.params import load_params
 from stages.core.agreement_tables import MEASURED
 from stages.core.score_tables import WIN_RATE
-from stages.errors import InputError, JudgeError, ParamsError
-from stages.runtime.files import read_table, write_table
-from stages.runtime.params import load_params
 from stages.schema import ASKED, RESPONSE, VERDICT
 from tests.judged_run import PARAMS, command, responses, with_model, write_run
 from tests.runtime.chat_server import completion, serving

@@ -12,10 +12,10 @@ import polars as pl
 import pytest
 
 from stages import select_checkpoint
+from stages.common.errors import InputError, JudgeError
+from stages.common.files import empty_table, read_table, write_table
+from stages.common.params import load_params
 from stages.core.judging import Choice, Comparison, Grade, Submission
-from stages.errors import InputError, JudgeError
-from stages.runtime.files import empty_table, read_table, write_table
-from stages.runtime.params import load_params
 from stages.schema import EPOCH_GRADE, EPOCH_RESPONSE, PERPLEXITY, PROMPT, STANDING, VERDICT
 from stages.select_checkpoint import Frames, Params, copy_model
 from tests.judged_run import DEV_ANSWERS, command, epoch_responses, prompts, with_model, write_model, write_run

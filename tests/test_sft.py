@@ -12,13 +12,13 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, Trainer, TrainingArguments
 
+from stages.common.errors import InputError, ParamsError
+from stages.common.files import write_table
 from stages.core.low_rank import merged
 from stages.core.schedule import schedule
 from stages.core.topology import Rank
-from stages.errors import InputError, ParamsError
 from stages.render import Params as RenderParams
 from stages.render import run as render
-from stages.runtime.files import write_table
 from stages.runtime.model import load_model
 from stages.runtime.tokenizer import load_tokenizer
 from stages.runtime.training_state import TrainingState

@@ -4,9 +4,9 @@ import polars as pl
 import pytest
 
 from stages import trace
+from stages.common.errors import InputError
+from stages.common.files import empty_table, write_json, write_table
 from stages.core.rows import Candidate, Prompt, turns
-from stages.errors import InputError
-from stages.runtime.files import empty_table, write_json, write_table
 from stages.schema import CANDIDATE, DEDUP_DROPPED, EXAMPLE, LEFT_OUT, PROMPT, QUALITY_DROPPED
 
 IDS = ("kept", "short", "copy", "bulk", "heldout")

@@ -8,7 +8,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from stages.runtime.files import write_table
+from stages.common.files import write_table
 from stages.runtime.model import save_model
 from stages.schema import EXAMPLE, PROMPT
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from stages.core.section import Named, Section
+from stages.common.section import Named, Section
 
 
 class Arm(Section):

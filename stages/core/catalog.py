@@ -23,7 +23,7 @@ from pathlib import PurePosixPath
 from typing import NamedTuple
 from xml.parsers import expat
 
-from stages.errors import InputError
+from stages.common.errors import InputError
 
 COLUMNS = ("file", "about", "sum", "unless", "by_hand")
 PIN_COLUMNS = ("file", "bytes", "sha256", "address")

@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 
 from pydantic import Field
 
-from stages.core.section import Section
+from stages.common.section import Section
 
 Encode = Callable[[str], list[int]]
 

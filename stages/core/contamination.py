@@ -21,9 +21,9 @@ from typing import NamedTuple
 import numpy as np
 from pydantic import Field
 
+from stages.common.section import Section
 from stages.core.dialogues import Dialogues, Mask
 from stages.core.kernels import Kernels
-from stages.core.section import Section
 from stages.core.words import BASE, I64, U64, Words, hash_grams, hash_words, mix, normalise
 
 SEED_WORDS = 4

@@ -13,7 +13,7 @@ from typing import Annotated, NamedTuple
 
 from pydantic import Field
 
-from stages.core.section import Section
+from stages.common.section import Section
 
 BYTES_A_TOKEN = 3.5
 MAX_WRAPPING_TOKENS = 100  # roles, turns, a default system prompt

@@ -13,8 +13,8 @@ import numpy as np
 import polars as pl
 from pydantic import Field
 
+from stages.common.section import Section
 from stages.core.quotas import entropy_bits
-from stages.core.section import Section
 from stages.core.vectors import F32, F64, I64, ONE
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 
-from stages.errors import InputError
+from stages.common.errors import InputError
 
 _PLACEHOLDER = re.compile(r"\{\{(\w+)\}\}")
 

@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
+from stages.common.section import Section
 from stages.core.origins import checked
-from stages.core.section import Section
 
 Format = Literal["stack_exchange", "wikihow", "reddit", "natural_instructions", "authored"]
 

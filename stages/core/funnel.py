@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
+from stages.common.errors import InputError
 from stages.core.paper import TABLE_1
-from stages.errors import InputError
 
 Counts = Mapping[str, Mapping[str, Any]]  # by source: n_in, n_kept, dropped (by rule)
 

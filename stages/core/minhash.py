@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from pydantic import Field, model_validator
 
-from stages.core.section import Section
+from stages.common.section import Section
 from stages.core.words import I64, U8, U32, U64, mix
 
 _BLOCK = 1 << 15  # shingles permuted, or pairs compared, at a time: two blocks of uint32 stay in a core's cache

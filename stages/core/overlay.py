@@ -5,8 +5,8 @@ from collections.abc import Collection, Iterator, Mapping
 from copy import deepcopy
 from typing import Any
 
+from stages.common.errors import ParamsError
 from stages.core.yaml_edit import scalar
-from stages.errors import ParamsError
 
 _ARGUMENT = re.compile(r"\$\{([^}]*)\}")
 

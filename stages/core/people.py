@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
+from stages.common.errors import InputError
 from stages.core.judging import Answer
 from stages.core.preferences import ITEM
 from stages.core.presentations import Key
-from stages.errors import InputError
 
 PERSON_VERDICT: dict[str, pl.DataType] = {
     "prompt_id": pl.String(),

@@ -6,6 +6,7 @@ from typing import Any
 
 import polars as pl
 
+from stages.common.errors import InputError
 from stages.core.judging import (
     ORDERS,
     Answer,
@@ -19,7 +20,6 @@ from stages.core.judging import (
     preference,
 )
 from stages.core.reference import check_references
-from stages.errors import InputError
 from stages.schema import EPOCH_GRADE, GRADE, VERDICT
 
 Key = tuple[str, int]  # prompt_id, sample

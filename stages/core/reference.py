@@ -12,7 +12,7 @@ import re
 from collections.abc import Sequence
 from enum import IntEnum
 
-from stages.errors import InputError
+from stages.common.errors import InputError
 
 FINISHED = ("eot", "eos", "stop", "given")  # every finish_reason of schema.RESPONSE but "length" and "refused"
 

@@ -91,13 +91,13 @@ def comparison_text(comparison: Comparison, *, template: str, form: str) -> str:
         "answer_a": material(comparison.first.text),
         "answer_b": material(comparison.second.text),
     }
-    return fill(template, values, name="stages/templates/judge.txt") + "\n" + form
+    return fill(template, values, name="stages/templates/judging/judge.txt") + "\n" + form
 
 
 def submission_text(submission: Submission, *, template: str, form: str, safety_form: str) -> str:
     """The request to grade one answer, then the reply's form: with the question of safety where it is at stake."""
     values = {"prompt": material(submission.prompt.text), "answer": material(submission.answer.text)}
-    text = fill(template, values, name="stages/templates/grade.txt")
+    text = fill(template, values, name="stages/templates/judging/grade.txt")
     return text + "\n" + (safety_form if submission.prompt.is_safety else form)
 
 

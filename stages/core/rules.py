@@ -15,7 +15,7 @@ from typing import Annotated, NamedTuple
 import polars as pl
 from pydantic import Field, field_validator, model_validator
 
-from stages.core.section import Section
+from stages.common.section import Section
 
 # The words that carry English grammar and few other languages: the share of them in English prose is .3 to .5.
 ENGLISH = (

@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from stages.core.section import Section
+from stages.common.section import Section
 
 
 class Decoding(Section):

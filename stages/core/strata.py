@@ -17,11 +17,11 @@ from typing import Literal, NamedTuple, Protocol
 import polars as pl
 from pydantic import Field
 
+from stages.common.errors import InputError
+from stages.common.section import Section
 from stages.core.draws import stream, uniform_by_id
 from stages.core.quotas import draw_counts, largest_remainder
-from stages.core.section import Section
 from stages.core.strategies import Context, Strategy, order_rows
-from stages.errors import InputError
 
 ALL = "all"  # the quota that draws from the whole pool, whatever the groups
 

@@ -12,11 +12,11 @@ import numpy as np
 import polars as pl
 from pydantic import Field
 
+from stages.common.section import Section
 from stages.core.deita import score_first
 from stages.core.draws import stream, uniform_by_id
 from stages.core.facility_location import facility_location
 from stages.core.k_center import k_center
-from stages.core.section import Section
 from stages.core.tag_coverage import most_tags_first
 from stages.core.vectors import F32, I64
 

@@ -6,7 +6,7 @@ strategies weigh rows against each other, and only how many were taken can be to
 
 import polars as pl
 
-from stages.core.section import Section
+from stages.common.section import Section
 from stages.core.strata import ALL, GroupDraw, LimaStratum
 
 _WHOLE = GroupDraw(temperature=1.0, within="random", each_first=False)  # how `lima` draws a pool without groups

@@ -26,8 +26,8 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
+from stages.common.errors import InputError
 from stages.core.preferences import ITEM
-from stages.errors import InputError
 from stages.schema import RECEIPT, VERDICT
 
 Record = Mapping[str, Any]

@@ -11,11 +11,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from stages.common.errors import InputError
 from stages.core.catalog import Known, Listed, Pin, read_files_xml, read_sha256sums, without_substitutes
 from stages.core.origins import joined
-from stages.errors import InputError
-from stages.runtime.downloads import Downloads, Found, Job
 from stages.runtime.progress import bar
+from stages.runtime.transfers.downloads import Downloads, Found, Job
 
 _MIN_FREE_BYTES = 64 * 2**20  # left on the disk by files of unknown length
 

@@ -13,6 +13,8 @@ from typing import Annotated, Any, Literal
 import polars as pl
 from pydantic import ConfigDict, Field
 
+from stages.common.errors import InputError, JudgeError, ParamsError
+from stages.common.section import Section
 from stages.core.judging import (
     NO_REFERENCE,
     Choice,
@@ -35,11 +37,9 @@ from stages.core.replies import (
     submission_text,
 )
 from stages.core.reply import Reply, Unanswered
-from stages.core.section import Section
-from stages.errors import InputError, JudgeError, ParamsError
-from stages.runtime.endpoint import Endpoint, Request, ask, quote, request_key, restore
+from stages.runtime.api.endpoint import Endpoint, Request, ask, quote, request_key, restore
 
-TEMPLATES = Path("stages/templates")
+TEMPLATES = Path("stages/templates/judging")
 MAX_FAILED_SHARE = 0.5  # of one annotator; a table of mostly failures is no result, and as a finished out of DVC it
 # would never be made again. The finer limit is score.max_unscored_share, which can change without judging anew.
 

@@ -15,10 +15,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
 
+from stages.common.errors import InputError
+from stages.common.files import first_line, shared_cache
 from stages.core import sampling
 from stages.core.sampling import Decoding
-from stages.errors import InputError
-from stages.runtime.files import first_line, shared_cache
 from stages.runtime.model import weight_files
 from stages.runtime.shards import file_digest
 

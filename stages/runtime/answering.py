@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
+from stages.common.errors import InputError
 from stages.core.chat import render_prompt
 from stages.core.sampling import Decoding, entropy
-from stages.errors import InputError
 from stages.runtime.answer_log import AnswerLog, KeptAnswer, answer_key
 from stages.runtime.model import check_model_folder, context_tokens, load_model
 from stages.runtime.placement import place

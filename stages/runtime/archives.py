@@ -9,8 +9,8 @@ from typing import Protocol
 import py7zr
 from py7zr.io import Py7zIO, WriterFactory
 
-from stages.errors import InputError, LimaError
-from stages.runtime.files import first_line
+from stages.common.errors import InputError, LimaError
+from stages.common.files import first_line
 
 _LZMA, _LZMA2, _PPMD = b"\x03\x01\x01", b"\x21", b"\x03\x04\x01"
 _MAX_WINDOW_BYTES = 256 * 2**20  # 7-Zip's own settings go up to this

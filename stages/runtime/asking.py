@@ -6,11 +6,11 @@ from typing import Any, Literal, NamedTuple
 
 import polars as pl
 
+from stages.common.errors import InputError, JudgeError
 from stages.core.reply import Reply, Unanswered
 from stages.core.sampling import Decoding, entropy
-from stages.errors import InputError, JudgeError
 from stages.runtime.answer_log import model_digest
-from stages.runtime.endpoint import Endpoint, Request, ask, quote, request_key
+from stages.runtime.api.endpoint import Endpoint, Request, ask, quote, request_key
 from stages.schema import ASKED, RESPONSE
 
 Setting = Literal["temperature", "top_p", "repetition_penalty", "seed"]

@@ -9,10 +9,10 @@ import numpy as np
 import polars as pl
 from pydantic import Field
 
-from stages.core.section import Section
+from stages.common.errors import InputError
+from stages.common.files import CACHE, first_line
+from stages.common.section import Section
 from stages.core.vectors import F32, fixed_point, tfidf
-from stages.errors import InputError
-from stages.runtime.files import CACHE, first_line
 from stages.runtime.progress import progress
 
 TFIDF = "tfidf"

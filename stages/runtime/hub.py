@@ -1,6 +1,6 @@
 """Model folders by name: a folder of this machine, or a model of the hub at a commit, fetched once and kept.
 
-huggingface_hub tells what the hub has, and what is wrong. The bytes come through stages.runtime.downloads: the library
+huggingface_hub tells what the hub has, and what is wrong. The bytes come through runtime.transfers: the library
 (2.4.0) throws away what a broken or killed download brought, and compares lengths alone. Each file is held against what
 the hub publishes of it: the sha256 of a file in large-file storage, the name of its git object for any other.
 
@@ -22,16 +22,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
+from stages.common import files
+from stages.common.errors import InputError, ParamsError
+from stages.common.files import first_line, named_folder, shared_cache, write_text
 from stages.core import transfer
 from stages.core.catalog import Known
-from stages.errors import InputError, ParamsError
-from stages.runtime import files
-from stages.runtime.downloads import Downloads, Job
-from stages.runtime.files import first_line, named_folder, shared_cache, write_text
-from stages.runtime.kept_files import KeptFiles
 from stages.runtime.model import INDEX_FILE, WEIGHTS_FILE, check_architecture, shards
 from stages.runtime.parallel import in_order
 from stages.runtime.progress import bar, progress
+from stages.runtime.transfers.downloads import Downloads, Job
+from stages.runtime.transfers.kept_files import KeptFiles
 
 T = TypeVar("T")
 

@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from tempfile import TemporaryFile
 
+from stages.common.errors import InputError
 from stages.core.topology import Hosts, environments
-from stages.errors import InputError
 
 PARENT = "LIMA_PARENT"  # environment of a started process: the process that ends it by ending
 

@@ -11,9 +11,9 @@ from typing import IO, Any, Protocol
 
 from backports import zstd
 
+from stages.common.errors import InputError
+from stages.common.files import first_line, writing
 from stages.core.rows import storable_value
-from stages.errors import InputError
-from stages.runtime.files import first_line, writing
 
 MAX_LINE_CHARS = 16 * 2**20  # a line that goes on for longer is no row of text
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import stages.runtime.threads  # noqa: F401 - before torch
-from stages.errors import InputError
-from stages.runtime.files import first_line
+from stages.common.errors import InputError
+from stages.common.files import first_line
 
 WEIGHTS_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"  # of weights in several files

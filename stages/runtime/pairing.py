@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from stages.errors import InputError
+from stages.common.errors import InputError
 
 Fields = Sequence[Any] | Mapping[str, Any]  # plain JSON values
 

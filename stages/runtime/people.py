@@ -6,10 +6,10 @@ from typing import Annotated, Literal
 import polars as pl
 from pydantic import Field, ValidationError
 
+from stages.common.errors import InputError
+from stages.common.files import first_line
+from stages.common.section import Section
 from stages.core.people import PERSON_VERDICT
-from stages.core.section import Section
-from stages.errors import InputError
-from stages.runtime.files import first_line
 
 
 class PersonVerdict(Section):

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from stages.errors import InputError
+from stages.common.errors import InputError
 from stages.runtime.model import weight_files
 
 WEIGHT_SHARE = 0.7  # of a GPU's free memory; the rest is for what answers in progress need

@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 
 import torch
 
+from stages.common.errors import InputError
 from stages.core.preflight import Told
 from stages.core.training_cost import Run, disk, flops, memory, seconds, update_seconds
-from stages.errors import InputError
 from stages.runtime.machine import peak_bytes, peak_of_gpu
 from stages.runtime.model import load_model
 from stages.runtime.training import Work

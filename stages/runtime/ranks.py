@@ -27,10 +27,10 @@ from torch.distributed.checkpoint.state_dict_saver import save as save_shards
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
+from stages.common.errors import InputError
 from stages.core.packed_loss import SupervisedLoss
 from stages.core.packing import Pack
 from stages.core.topology import STARTED, Rank
-from stages.errors import InputError
 from stages.runtime.machine import peak_bytes
 from stages.runtime.model import load_model
 from stages.runtime.training import Check, Done, Recipe, Work, clip, load_trained, moments_to_come, save_trained

@@ -9,8 +9,8 @@ import polars as pl
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from stages.errors import InputError
-from stages.runtime.files import first_line
+from stages.common.errors import InputError
+from stages.common.files import first_line
 
 WORKSPACE = "workspace"
 

@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 from backports import zstd
 
-from stages.runtime.files import writing
+from stages.common.files import writing
 
 _LEVEL = 1  # some 300 MB/s, a third of the size
 _CACHED_BLOCKS = 32  # of half a MiB each

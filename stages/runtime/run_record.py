@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from stages.common.files import write_json
 from stages.core.training_cost import Run, flops
-from stages.runtime.files import write_json
 from stages.runtime.machine import hardware, peak_bytes, peak_of_gpu, versions
 
 PARTS = ("load", "preflight", "train", "save", "evaluate")  # evaluate: nothing; `generate` judges the candidates

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
+from stages.common.errors import InputError
+from stages.common.files import first_line
 from stages.core.training_cost import Shape, shape_of
-from stages.errors import InputError
-from stages.runtime.files import first_line
 
 
 def read_shape(folder: Path) -> Shape:

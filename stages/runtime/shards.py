@@ -16,8 +16,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from stages.errors import InputError
-from stages.runtime.files import CACHE, first_line, writing
+from stages.common.errors import InputError
+from stages.common.files import CACHE, first_line, writing
 
 _MANIFEST = "manifest.json"
 _WORK = ".work"

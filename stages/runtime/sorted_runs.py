@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
+from stages.common.files import writing
 from stages.core.xml_rows import Ints
-from stages.runtime.files import writing
 
 _BYTES_A_ROW = 6 * 8 * 4  # of memory: six columns, the batches as they come, joined, their order, and sorted
 

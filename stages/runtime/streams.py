@@ -6,8 +6,8 @@ from pathlib import Path
 
 import polars as pl
 
-from stages.errors import InputError
-from stages.runtime.files import ROW_GROUP_ROWS, first_line, whole
+from stages.common.errors import InputError
+from stages.common.files import ROW_GROUP_ROWS, first_line, whole
 
 
 def scan_table(path: Path, schema: Mapping[str, pl.DataType]) -> pl.LazyFrame:
@@ -49,7 +49,7 @@ def batches(frame: pl.LazyFrame, *, n_rows: int) -> Iterator[pl.DataFrame]:
 
 
 def sink_table(path: Path, frame: pl.LazyFrame, schema: Mapping[str, pl.DataType]) -> None:
-    """Write a frame as `stages.runtime.files.write_table` does, without holding it; faster, and a tenth larger."""
+    """Write a frame as `stages.common.files.write_table` does, without holding it; faster, and a tenth larger."""
     table = frame.select(pl.col(name).cast(dtype) for name, dtype in schema.items())
     with whole(path) as partial, partial.open("wb") as file:
         # an open file, not a name: a sink that fails may make the named file after it has raised

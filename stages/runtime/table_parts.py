@@ -14,8 +14,8 @@ from typing import Any
 import polars as pl
 from polars.io.plugins import register_io_source
 
-from stages.errors import InputError
-from stages.runtime.files import empty_table, write_table, writing
+from stages.common.errors import InputError
+from stages.common.files import empty_table, write_table, writing
 
 GROUP_ROWS = 10_000  # rows of a row group of the merged file
 _STEP_ROWS = 200  # of a row group of a part: as fine as parts can be read; two of each part are held in a merge

@@ -7,9 +7,9 @@ from typing import Any
 
 from tokenizers import AddedToken, Tokenizer
 
+from stages.common.errors import InputError, ParamsError
+from stages.common.files import first_line, write_text
 from stages.core.chat import chat_template
-from stages.errors import InputError, ParamsError
-from stages.runtime.files import first_line, write_text
 
 TOKENIZER_FILE = "tokenizer.json"
 CONFIG_FILE = "tokenizer_config.json"

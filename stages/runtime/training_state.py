@@ -18,7 +18,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from stages.errors import ParamsError
+from stages.common.errors import ParamsError
 from stages.runtime.parallel import in_order
 from stages.runtime.shards import file_digest
 

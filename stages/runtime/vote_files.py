@@ -10,9 +10,9 @@ from typing import Any
 
 import polars as pl
 
+from stages.common.errors import InputError
+from stages.common.files import first_line
 from stages.core.votes import Votes, read_votes
-from stages.errors import InputError
-from stages.runtime.files import first_line
 
 Records = list[dict[str, Any]]
 

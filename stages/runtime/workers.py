@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from multiprocessing import get_context
 from typing import Any
 
-from stages.errors import InputError
+from stages.common.errors import InputError
 
 Do = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]  # as `map`: results in the order of the tasks
 

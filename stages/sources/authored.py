@@ -15,9 +15,9 @@ from typing import Literal
 
 from pydantic import Field, ValidationError
 
+from stages.common.errors import InputError
+from stages.common.section import Section
 from stages.core.rows import Candidate, Prompt, Tally
-from stages.core.section import Section
-from stages.errors import InputError
 from stages.runtime.lines import json_rows
 
 UNIT = "lines"

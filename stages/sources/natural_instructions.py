@@ -16,9 +16,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from stages.common.errors import InputError
+from stages.common.files import first_line
 from stages.core.rows import Candidate, Tally, paragraphs, storable, storable_value, turns
-from stages.errors import InputError
-from stages.runtime.files import first_line
 
 UNIT = "instances"
 GROUP = "natural_instructions"

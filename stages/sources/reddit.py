@@ -28,9 +28,9 @@ from typing import Any, NamedTuple
 
 from backports import zstd
 
+from stages.common.errors import InputError
+from stages.common.files import first_line
 from stages.core.rows import Candidate, Prompt, Tally, iso_date, paragraphs, turns
-from stages.errors import InputError
-from stages.runtime.files import first_line
 from stages.runtime.lines import Readable, csv_header, csv_rows, json_rows, packed_lines, write_packed
 from stages.runtime.pairing import Pair, Pairing
 from stages.runtime.progress import progress

@@ -21,10 +21,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from stages.common.errors import InputError
 from stages.core.posts import Site, Thread, candidate, dialogue
 from stages.core.rows import Candidate, Tally, storable
 from stages.core.xml_rows import Irregular
-from stages.errors import InputError
 from stages.runtime.table_parts import PartWriter
 from stages.runtime.workers import Do
 from stages.schema import CANDIDATE

@@ -14,9 +14,9 @@ from functools import partial
 from pathlib import Path
 from xml.parsers import expat
 
+from stages.common.errors import InputError
 from stages.core.posts import ANSWER, COMMENT, QUESTION, Row, Thread
 from stages.core.rows import Tally
-from stages.errors import InputError
 from stages.runtime.pairing import Pairing
 
 _INTEGER = re.compile(r"-?[0-9]{1,18}")

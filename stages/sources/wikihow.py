@@ -31,9 +31,9 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote
 
+from stages.common.errors import InputError
+from stages.common.files import first_line
 from stages.core.rows import Candidate, Tally, paragraphs, turns
-from stages.errors import InputError
-from stages.runtime.files import first_line
 from stages.runtime.lines import csv_header, csv_rows
 from stages.runtime.progress import progress
 

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stages.common.errors import InputError
 from stages.core.catalog import (
     Known,
     Listed,
@@ -23,7 +24,6 @@ from stages.core.catalog import (
     written_pins,
 )
 from stages.core.formats import Format, is_raw_file
-from stages.errors import InputError
 from tests.workspace import ROOT
 
 FOLDER = ROOT / "data/catalog"

@@ -1,8 +1,8 @@
 import polars as pl
 import pytest
 
+from stages.common.errors import InputError
 from stages.core.funnel import Measured, flows, measures, reasons, table_1
-from stages.errors import InputError
 from stages.schema import EXAMPLE
 
 QUALITY = {

@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
+from stages.common.errors import InputError
 from stages.core.in_context import STOP, in_context_text
-from stages.errors import InputError
 
 ROOT = Path(__file__).parents[2]
 

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stages.common.errors import ParamsError
 from stages.core.overlay import ABSENT, at_path, differences, filled, leaves, merged, parts
-from stages.errors import ParamsError
 
 KEYS = st.sampled_from(["a", "b", "c"])
 VALUES = st.recursive(

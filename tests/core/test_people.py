@@ -3,9 +3,9 @@
 import polars as pl
 import pytest
 
+from stages.common.errors import InputError
 from stages.core.judging import Answer
 from stages.core.people import PERSON_VERDICT, current, orient
-from stages.errors import InputError
 
 ANSWERS = {
     "x": {("p:1", 0): Answer("one", "eot"), ("p:2", 0): Answer("two", "eot")},

@@ -5,6 +5,7 @@ from typing import Any
 import polars as pl
 import pytest
 
+from stages.common.errors import InputError
 from stages.core.judging import Answer, Choice, Comparison, Grade, Prompt, Receipt, Submission, compare_by_reference
 from stages.core.presentations import (
     answers_by_key,
@@ -14,7 +15,6 @@ from stages.core.presentations import (
     prompts_by_id,
     verdict_table,
 )
-from stages.errors import InputError
 from stages.schema import EPOCH_GRADE, EPOCH_RESPONSE, GRADE, PROMPT, RESPONSE, VERDICT
 
 SAID = Receipt("r", "m", "stop", 100, 20, 0.001, "5e")

@@ -2,8 +2,8 @@
 
 import pytest
 
+from stages.common.errors import InputError
 from stages.core.reference import Match, check_references, is_finished, match
-from stages.errors import InputError
 
 
 @pytest.mark.parametrize(

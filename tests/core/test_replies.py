@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stages.common.errors import InputError
 from stages.core.filling import fill
 from stages.core.judging import Answer, Comparison, Prompt, Submission
 from stages.core.replies import (
@@ -24,7 +25,6 @@ from stages.core.replies import (
     submission_text,
 )
 from stages.core.reply import Reply, Unanswered
-from stages.errors import InputError
 
 ROOT = Path(__file__).parents[2]
 TEMPLATES = {path.stem: path.read_text() for path in (ROOT / "stages/templates").glob("*.txt")}

@@ -9,10 +9,10 @@ import polars as pl
 import pytest
 
 from stages import agreement
+from stages.common.errors import InputError, ParamsError
 from stages.core.intervals import Intervals
 from stages.core.preferences import resolve
 from stages.core.votes import about, combine, copies, majority, read_votes
-from stages.errors import InputError, ParamsError
 from stages.runtime.vote_files import read_vote_file
 
 INTERVALS = Intervals(seed=0, n_bootstrap=200, confidence=0.95)

@@ -2,10 +2,10 @@
 
 from typing import Any, NamedTuple
 
+from stages.common.errors import JudgeError
 from stages.core.judging import Answer, Comparison, Prompt
-from stages.errors import JudgeError
 from stages.runtime.annotators import Annotators, comparer
-from stages.runtime.endpoint import Endpoint, Request, ask
+from stages.runtime.api.endpoint import Endpoint, Request, ask
 from tests.runtime.batch_server import answered, serving_batches
 from tests.runtime.chat_server import Answer as Sent
 from tests.runtime.chat_server import completion, fault, serving

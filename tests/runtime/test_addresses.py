@@ -15,9 +15,10 @@ import boto3
 import pytest
 
 from stages import pull
+from stages.common import files
+from stages.common.errors import InputError, ParamsError
 from stages.core import transfer
-from stages.errors import InputError, ParamsError
-from stages.runtime import files, kept_files
+from stages.runtime.transfers import kept_files
 from tests.downloading import archive, make_project, pins, pull_mine, sha256, write_params
 from tests.runtime.file_server import FileServer, answers, drops, etag_of, serving
 from tests.workspace import read_yaml

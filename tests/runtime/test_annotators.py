@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 
+from stages.common import files
+from stages.common.errors import InputError, ParamsError
+from stages.common.params import check_section, load_params
 from stages.core.judging import Answer, Comparison, Prompt, Submission
-from stages.errors import InputError, ParamsError
-from stages.runtime import files, live
 from stages.runtime.annotators import Annotators, comparer, grader
-from stages.runtime.params import check_section, load_params
+from stages.runtime.api import live
 from tests.runtime import hostile
 from tests.runtime.chat_server import Answer as Sent
 from tests.runtime.chat_server import completion, serving

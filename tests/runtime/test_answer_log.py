@@ -2,8 +2,8 @@ import shutil
 
 import pytest
 
+from stages.common.errors import InputError
 from stages.core.sampling import Decoding
-from stages.errors import InputError
 from stages.runtime.answer_log import AnswerLog, KeptAnswer, answer_key, model_digest
 from tests.tiny import DECODING, make_base
 

@@ -3,11 +3,11 @@ import re
 import pytest
 from pydantic import ValidationError
 
+from stages.common.errors import InputError, JudgeError
+from stages.common.files import empty_table
 from stages.core.sampling import Decoding
-from stages.errors import InputError, JudgeError
+from stages.runtime.api.endpoint import Request
 from stages.runtime.asking import Answered, Generator, answer, checkpoint_questions, questions, tell_cost
-from stages.runtime.endpoint import Request
-from stages.runtime.files import empty_table
 from stages.schema import ASKED, PROMPT
 from tests.runtime.chat_server import completion, endpoint, fault, serving
 from tests.tiny import DECODING, make_base, prompts

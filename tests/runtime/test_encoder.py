@@ -12,8 +12,8 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import BertConfig, BertModel
 
+from stages.common.errors import InputError, ParamsError
 from stages.core.vectors import ONE, SCALE, tfidf
-from stages.errors import InputError, ParamsError
 from stages.runtime.encoder import Vectors, load_encoder
 from tests.workspace import ROOT
 

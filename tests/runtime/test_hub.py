@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
+from stages.common import files
+from stages.common.errors import InputError, ParamsError
 from stages.core import transfer
-from stages.errors import InputError, ParamsError
-from stages.runtime import files
 from stages.runtime.hub import find_model
 from tests.hub_server import REVISION, Hub, hub_with, says
 from tests.runtime.file_server import Fault, Handler, answers, drops, etag_of, ignores_range

@@ -6,8 +6,8 @@ import time
 
 import pytest
 
+from stages.common.errors import InputError
 from stages.core.topology import Hosts
-from stages.errors import InputError
 from stages.runtime.launch import launch
 
 ALONE = Hosts(1, 0, "127.0.0.1", 0)

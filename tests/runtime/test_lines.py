@@ -3,7 +3,7 @@ import io
 
 import pytest
 
-from stages.errors import InputError
+from stages.common.errors import InputError
 from stages.runtime import lines
 from stages.runtime.lines import csv_header, csv_rows, json_rows
 

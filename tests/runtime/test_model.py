@@ -1,6 +1,6 @@
 import pytest
 
-from stages.errors import InputError
+from stages.common.errors import InputError
 from stages.runtime.model import check_model_folder, load_model
 from tests.tiny import make_base
 

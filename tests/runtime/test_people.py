@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from stages.errors import InputError
+from stages.common.errors import InputError
 from stages.runtime.people import read_people
 
 LINE = '{"prompt_id": "p:1", "sample": 0, "a": "x", "b": "y", "annotator": "ann", "preference": "tie"}'

@@ -1,8 +1,8 @@
 import pytest
 
+from stages.common.errors import InputError
 from stages.core.decoding import Job, decode
 from stages.core.sampling import Decoding
-from stages.errors import InputError
 from stages.runtime.model import load_model
 from stages.runtime.placement import n_weights, placement
 from tests.tiny import DECODING, make_base

@@ -8,13 +8,13 @@ import polars as pl
 import pytest
 import torch
 
+from stages.common.errors import InputError
+from stages.common.files import write_table
 from stages.core.topology import Rank
 from stages.core.training_cost import Disk
-from stages.errors import InputError
 from stages.render import Params as RenderParams
 from stages.render import run as render
 from stages.runtime import machine
-from stages.runtime.files import write_table
 from stages.runtime.model import load_model, save_model
 from stages.runtime.preflight import rehearse, told_of_no_room
 from stages.runtime.tokenizer import load_tokenizer

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 
+from stages.common import files
+from stages.common.params import check_section
 from stages.core.judging import Answer, Comparison, Prompt, Submission
 from stages.core.replies import material, read_choice, read_grade
 from stages.core.reply import Reply
-from stages.runtime import files
 from stages.runtime.annotators import Annotators, comparer, grader
-from stages.runtime.endpoint import Endpoint, Request, ask
-from stages.runtime.params import check_section
+from stages.runtime.api.endpoint import Endpoint, Request, ask
 from tests.tiny import make_base
 
 pytestmark = pytest.mark.slow

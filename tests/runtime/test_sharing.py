@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from stages.runtime import files
+from stages.common import files
 from tests.runtime.chat_server import ChatServer, completion, serving
 
 ROOT = Path(__file__).parents[2]
 N = 60
 SCRIPT = """
 import sys
-from stages.runtime.endpoint import Endpoint, Request, ask
+from stages.runtime.api.endpoint import Endpoint, Request, ask
 endpoint = Endpoint(base_url=sys.argv[1], model="judge-1", api_key_env=None, concurrency=3, timeout_s=5.0,
                     max_attempts=2, price=None, max_cost=None, batch=None)
 asked = [Request([{"role": "user", "content": f"q{i}"}], {}, lambda reply: True) for i in range(60)]

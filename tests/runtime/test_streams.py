@@ -5,8 +5,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from stages.errors import InputError
-from stages.runtime.files import read_table, write_table
+from stages.common.errors import InputError
+from stages.common.files import read_table, write_table
 from stages.runtime.streams import batches, scan_table, sink_table
 
 SCHEMA: dict[str, pl.DataType] = {"id": pl.String(), "n": pl.Int64()}

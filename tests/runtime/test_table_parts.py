@@ -5,7 +5,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from stages.errors import InputError
+from stages.common.errors import InputError
 from stages.runtime import table_parts
 from stages.runtime.table_parts import PartWriter, merge_parts
 

@@ -1,8 +1,8 @@
 import pytest
 from transformers import AutoTokenizer
 
+from stages.common.errors import InputError, ParamsError
 from stages.core.chat import ChatFormat, render_example, render_prompt
-from stages.errors import InputError, ParamsError
 from stages.runtime.tokenizer import load_tokenizer
 from tests.tiny import make_base
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from stages.errors import ParamsError
+from stages.common.errors import ParamsError
 from stages.runtime.training_state import EVERY_S, TrainingState, key_of, read_records
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from stages.errors import InputError
+from stages.common.errors import InputError
 from stages.runtime.workers import workers
 from tests.workspace import ROOT
 

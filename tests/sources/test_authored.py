@@ -2,8 +2,8 @@ import json
 
 import pytest
 
+from stages.common.errors import InputError
 from stages.core.rows import Candidate, Prompt, Tally
-from stages.errors import InputError
 from stages.sources import authored
 from stages.sources.authored import read
 

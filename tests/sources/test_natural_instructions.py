@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
+from stages.common.errors import InputError
 from stages.core.rows import Tally
-from stages.errors import InputError
 from stages.sources import natural_instructions
 from stages.sources.natural_instructions import files, read
 

@@ -7,8 +7,8 @@ from tempfile import TemporaryDirectory
 import pytest
 import zstandard
 
+from stages.common.errors import InputError
 from stages.core.rows import Candidate, Prompt, Tally
-from stages.errors import InputError
 from stages.sources import reddit
 from stages.sources.reddit import files, gather, join, tell_missing
 

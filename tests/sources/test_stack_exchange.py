@@ -9,8 +9,8 @@ import polars as pl
 import py7zr
 import pytest
 
+from stages.common.errors import InputError
 from stages.core.rows import Candidate, Tally
-from stages.errors import InputError
 from stages.runtime import archives
 from stages.sources.stack_exchange import UNIT, Limits, dumps, extract
 

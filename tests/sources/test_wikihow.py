@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stages.common.errors import InputError
 from stages.core.rows import Tally
-from stages.errors import InputError
 from stages.sources import wikihow
 from stages.sources.wikihow import Seen, clean_title, files, pruned, read
 

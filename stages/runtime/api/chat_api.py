@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, Self
 from pydantic import AfterValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from stages.common.errors import JudgeError
+from stages.common.files import first_line
+from stages.common.section import Section
 from stages.core.costs import Price, Size, at_most, dollars
 from stages.core.reply import Reply, Unanswered
 from stages.core.retry_after import retry_after
-from stages.core.section import Section
-from stages.errors import JudgeError
-from stages.runtime.files import first_line
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI

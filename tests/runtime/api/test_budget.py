@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 
+from stages.common import files
+from stages.common.errors import JudgeError
+from stages.common.params import check_section
 from stages.core.costs import at_most
 from stages.core.reply import Reply, Unanswered
-from stages.errors import JudgeError
-from stages.runtime import files, live
-from stages.runtime.endpoint import Endpoint, Request, ask, quote
-from stages.runtime.params import check_section
+from stages.runtime.api import live
+from stages.runtime.api.endpoint import Endpoint, Request, ask, quote
 from tests.runtime.chat_server import Answer, ChatServer, completion, fault, serving
 
 VALUES = {

@@ -7,9 +7,9 @@ from pydantic import ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from stages.core.section import Section
-from stages.errors import ParamsError
-from stages.runtime.files import first_line
+from stages.common.errors import ParamsError
+from stages.common.files import first_line
+from stages.common.section import Section
 
 PARAMS_PATH = Path("params.yaml")
 SECTIONS = frozenset(

@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from stages.core.reply import Unanswered
-from stages.runtime.chat_api import Endpoint, fate, read_completion
+from stages.runtime.api.chat_api import Endpoint, fate, read_completion
 
 ENDPOINT = Endpoint(
     base_url="http://127.0.0.1:1/v1", model="judge", api_key_env=None, concurrency=1, timeout_s=1.0, max_attempts=1,

@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from stages.errors import InputError
-from stages.runtime.files import write_text
+from stages.common.errors import InputError
+from stages.common.files import write_text
 
 
 def test_a_file_that_cannot_be_written_or_replaced_is_one_sentence(tmp_path: Path) -> None:

@@ -7,8 +7,8 @@ import threading
 from collections.abc import Callable, Iterable
 from typing import TypeVar
 
-from stages.errors import InputError
-from stages.runtime.files import first_line
+from stages.common.errors import InputError
+from stages.common.files import first_line
 
 J = TypeVar("J")
 R = TypeVar("R")

@@ -3,10 +3,10 @@ from pathlib import Path
 import pytest
 from pydantic import Field
 
+from stages.common.errors import ParamsError
+from stages.common.params import SECTIONS, load_params, read_yaml
+from stages.common.section import Section
 from stages.core.arms import Arms
-from stages.core.section import Section
-from stages.errors import ParamsError
-from stages.runtime.params import SECTIONS, load_params, read_yaml
 
 
 class Rate(Section):

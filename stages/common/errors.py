@@ -5,7 +5,7 @@ LimaError
 ├── InputError    a file, archive, model folder or row that is missing, truncated or of the wrong form
 └── JudgeError    an annotator or endpoint that cannot answer
 
-A message reads `<file or id>: <rule>, got <value>; <remedy>`. `stages.runtime.main.run_stage` prints it as one line
+A message reads `<file or id>: <rule>, got <value>; <remedy>`. `stages.common.main.run_stage` prints it as one line
 and exits with 1.
 """
 

@@ -8,10 +8,10 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from stages.common.errors import JudgeError
 from stages.core.reply import Reply, Unanswered
-from stages.errors import JudgeError
-from stages.runtime.budget import Budget
-from stages.runtime.chat_api import (
+from stages.runtime.api.budget import Budget
+from stages.runtime.api.chat_api import (
     Endpoint,
     Request,
     asked_wait,
@@ -21,8 +21,8 @@ from stages.runtime.chat_api import (
     read_completion,
     told,
 )
+from stages.runtime.api.reply_cache import ReplyCache
 from stages.runtime.progress import bar
-from stages.runtime.reply_cache import ReplyCache
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI

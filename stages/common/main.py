@@ -6,8 +6,8 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from stages.errors import LimaError
-from stages.runtime.params import check_named
+from stages.common.errors import LimaError
+from stages.common.params import check_named
 
 
 def run_stage(main: Callable[..., None], *, key: str | None = None, flags: Mapping[str, str] | None = None) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import polars as pl
 
-from stages.errors import InputError
+from stages.common.errors import InputError
 
 # Kept across runs and outside every DVC out: git- and dvc-ignored. DVC sets DVC_ROOT for the commands it starts.
 CACHE = Path(os.environ.get("DVC_ROOT", ".")) / ".cache"

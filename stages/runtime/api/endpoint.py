@@ -17,13 +17,13 @@ What a fault does:
 
 from collections.abc import Mapping, Sequence
 
+from stages.common.files import shared_cache
 from stages.core.costs import estimate, money, told
 from stages.core.reply import Reply, Unanswered
-from stages.runtime.batches import ask_in_batches
-from stages.runtime.chat_api import Endpoint, Request, request_key
-from stages.runtime.files import shared_cache
-from stages.runtime.live import ask_live
-from stages.runtime.reply_cache import ReplyCache
+from stages.runtime.api.batches import ask_in_batches
+from stages.runtime.api.chat_api import Endpoint, Request, request_key
+from stages.runtime.api.live import ask_live
+from stages.runtime.api.reply_cache import ReplyCache
 
 __all__ = ["Endpoint", "Request", "ask", "quote", "request_key", "restore"]
 

@@ -20,12 +20,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from stages import pull
+from stages.common import files
+from stages.common.errors import InputError
 from stages.core import transfer
 from stages.core.catalog import Known
-from stages.errors import InputError
-from stages.runtime import addresses, files
-from stages.runtime.downloads import Downloads, Job
-from stages.runtime.kept_files import KeptFiles
+from stages.runtime import addresses
+from stages.runtime.transfers.downloads import Downloads, Job
+from stages.runtime.transfers.kept_files import KeptFiles
 from tests.downloading import archive, make_project, pins, pull_mine, sha256, write_params
 from tests.runtime.file_server import (
     FileServer,

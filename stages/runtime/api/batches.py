@@ -17,10 +17,10 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Set
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
+from stages.common.errors import JudgeError
 from stages.core.costs import money
 from stages.core.reply import Reply, Unanswered
-from stages.errors import JudgeError
-from stages.runtime.chat_api import (
+from stages.runtime.api.chat_api import (
     MAY_PASS,
     Batch,
     Endpoint,
@@ -33,9 +33,9 @@ from stages.runtime.chat_api import (
     read_completion,
     told,
 )
-from stages.runtime.live import FIRST_WAIT_S, Answers, jitter
+from stages.runtime.api.live import FIRST_WAIT_S, Answers, jitter
+from stages.runtime.api.reply_cache import OpenBatch, ReplyCache
 from stages.runtime.progress import bar
-from stages.runtime.reply_cache import OpenBatch, ReplyCache
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI

@@ -15,14 +15,15 @@ from typing import Any
 
 import pytest
 
+from stages.common import files
+from stages.common.errors import JudgeError
 from stages.core.reply import Reply, Unanswered
-from stages.errors import JudgeError
-from stages.runtime import files, live
-from stages.runtime.endpoint import Endpoint, Request, ask, request_key
+from stages.runtime.api import live
+from stages.runtime.api.endpoint import Endpoint, Request, ask, request_key
 from tests.runtime.chat_server import Answer, ChatServer, completion, fault, serving
 from tests.runtime.hostile import STOPS
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 SAMPLING = {"temperature": 0.0, "max_completion_tokens": 9}
 
 
@@ -419,7 +420,7 @@ def test_runs_at_the_same_time_give_the_same_replies() -> None:
 
 SCRIPT = """
 import sys
-from stages.runtime.endpoint import Endpoint, Request, ask
+from stages.runtime.api.endpoint import Endpoint, Request, ask
 endpoint = Endpoint(
     base_url=sys.argv[1], model="judge-1", api_key_env="TEST_KEY", concurrency=2, timeout_s=5.0, max_attempts=2,
     price=None, max_cost=None, batch=None,

@@ -11,15 +11,16 @@ from typing import Any
 
 import pytest
 
+from stages.common import files
+from stages.common.errors import JudgeError
 from stages.core.reply import Reply, Unanswered
-from stages.errors import JudgeError
-from stages.runtime import batches, files
-from stages.runtime.endpoint import Endpoint, Request, ask
+from stages.runtime.api import batches
+from stages.runtime.api.endpoint import Endpoint, Request, ask
 from tests.runtime import hostile
 from tests.runtime.batch_server import BatchServer, answered, serving_batches
 from tests.runtime.hostile import Became
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture(autouse=True)
@@ -160,7 +161,7 @@ def test_large_jobs_are_several_batches(monkeypatch: pytest.MonkeyPatch) -> None
 
 SCRIPT = """
 import sys
-from stages.runtime.endpoint import Endpoint, Request, ask
+from stages.runtime.api.endpoint import Endpoint, Request, ask
 endpoint = Endpoint.model_validate(dict(
     base_url=sys.argv[1], model="judge-1", api_key_env=None, concurrency=2, timeout_s=5.0, max_attempts=2,
     price=None, max_cost=None, batch={"price_share": 0.5, "poll_s": 0.05},

@@ -2,11 +2,11 @@
 
 import asyncio
 
+from stages.common.errors import JudgeError
 from stages.core.costs import money
 from stages.core.reply import Reply
-from stages.errors import JudgeError
-from stages.runtime.chat_api import Endpoint
-from stages.runtime.reply_cache import ReplyCache
+from stages.runtime.api.chat_api import Endpoint
+from stages.runtime.api.reply_cache import ReplyCache
 
 ROUNDING = 1e-9  # dollars
 

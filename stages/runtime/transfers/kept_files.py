@@ -23,8 +23,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
+from stages.common.errors import InputError
 from stages.core.transfer import Have
-from stages.errors import InputError
 
 if sys.platform != "win32":
     import fcntl

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from stages.errors import InputError
-from stages.runtime.main import run_command
+from stages.common.errors import InputError
+from stages.common.main import run_command
 
 ROOT = Path(__file__).parents[2]
 KEYED = {

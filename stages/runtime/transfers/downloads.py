@@ -20,13 +20,13 @@ from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from typing import NamedTuple, TypeVar
 
+from stages.common.errors import InputError
 from stages.core import transfer
 from stages.core.catalog import ALGORITHMS, Known
 from stages.core.transfer import Again, Append, Refused, Step, Whole
-from stages.errors import InputError
-from stages.runtime.kept_files import KeptFiles, Partial, checksums
-from stages.runtime.remotes import Answer, DroppedError, HopelessError, Remotes
-from stages.runtime.side_by_side import StoppedError, side_by_side
+from stages.runtime.transfers.kept_files import KeptFiles, Partial, checksums
+from stages.runtime.transfers.remotes import Answer, DroppedError, HopelessError, Remotes
+from stages.runtime.transfers.side_by_side import StoppedError, side_by_side
 
 J = TypeVar("J")
 R = TypeVar("R")
@@ -264,7 +264,7 @@ class Downloads:
     def side_by_side(
         self, jobs: Iterable[J], work: Callable[[J, Callable[[int], None]], R], *, advance: Callable[[int], object]
     ) -> list[R]:
-        """Do `work` for each job, as many at a time as may be; see stages.runtime.side_by_side."""
+        """Do `work` for each job, as many at a time as may be; see stages.runtime.transfers.side_by_side."""
         return side_by_side(jobs, work, n_threads=self.concurrency, stopped=self.stopped, advance=advance)
 
 

@@ -5,7 +5,7 @@ Three tables beside the replies make it safe to ask from several processes at on
               holds a lock on a file under askers/, which its death releases: claims of the dead count for nothing
     accounts  dollars that each model has cost; what a call may cost is added before it and put right after it, so a
               call under way when its run was killed counts in full
-    batches   batches that an endpoint works on (stages/runtime/batches.py)
+    batches   batches that an endpoint works on (stages/runtime/api/batches.py)
 """
 
 import hashlib
@@ -18,8 +18,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from stages.common.errors import JudgeError
 from stages.core.reply import Reply
-from stages.errors import JudgeError
 
 if sys.platform != "win32":
     import fcntl

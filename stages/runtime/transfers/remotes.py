@@ -15,8 +15,8 @@ from contextlib import closing, contextmanager
 from http import HTTPStatus
 from typing import Any, Literal, NamedTuple
 
+from stages.common.files import first_line
 from stages.core.origins import bucket_and_key, redacted
-from stages.runtime.files import first_line
 
 MAX_REDIRECTS = 10
 PIECE_BYTES = 2**20

@@ -1,0 +1,1 @@
+"""What every stage needs: parameters and files, and how an error is told."""

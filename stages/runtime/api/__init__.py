@@ -1,0 +1,1 @@
+"""Chat-completion endpoints: requests, their cost, replies and where they are kept."""
