@@ -33,13 +33,22 @@ SMALL = {
 }  # fmt: skip
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the marks
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Two processes run the tests: all that need the finished run in one, other files whole in the other.
+
+    Said as each test is found: xdist reads the groups before any other hook can change the list.
+    """
+    item.add_marker(pytest.mark.xdist_group("run" if needs_run(item) else item.path.name))
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Two processes run the tests: all that need the finished run first in one, other files whole in the other."""
-    for item in items:
-        needs_run = "small" in getattr(item, "fixturenames", ())
-        item.add_marker(pytest.mark.xdist_group("run" if needs_run else item.path.name))
-    items.sort(key=lambda item: "small" not in getattr(item, "fixturenames", ()))
+    """What takes longest comes first, so that both processes end together."""
+    items.sort(key=lambda item: (not needs_run(item), item.path.name not in ("test_sft.py", "test_folders.py")))
+
+
+def needs_run(item: pytest.Item) -> bool:
+    """Whether a test needs the finished run, or what leads to it."""
+    return "small" in getattr(item, "fixturenames", ())
 
 
 @pytest.fixture

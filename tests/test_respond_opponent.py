@@ -104,7 +104,7 @@ def test_a_missing_file_is_one_sentence(project):
 
 def test_an_unknown_opponent_is_refused_with_those_there_are(project):
     write_params(project, opponents={"base": {"kind": "model", "path": "x"}})
-    with pytest.raises(ParamsError, match="opponents has base"):
+    with pytest.raises(ParamsError, match="opponents has only base"):
         main("other")
 
 

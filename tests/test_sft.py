@@ -469,7 +469,7 @@ def test_a_launcher_of_another_kind_may_start_the_processes(project):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("strategy", "method"),
-    [("ddp", "full"), ("zero2", "lora"), ("zero3", "full"), ("zero3", "lora"), ("fsdp2", "lora")],
+    [("ddp", "full"), ("zero3", "full"), ("fsdp2", "lora")],
 )
 def test_processes_that_were_killed_go_on_as_if_they_had_not_been(project, monkeypatch, capfd, strategy, method):
     folder = project(arm={"epochs": 12, "candidate_epochs": [1, 12]}, method=method, micro_batch_tokens=25)

@@ -27,7 +27,7 @@ from stages.core.replies import (
 from stages.core.reply import Reply, Unanswered
 
 ROOT = Path(__file__).parents[2]
-TEMPLATES = {path.stem: path.read_text() for path in (ROOT / "stages/templates").glob("*.txt")}
+TEMPLATES = {path.stem: path.read_text() for path in (ROOT / "stages/templates/judging").glob("*.txt")}
 ALPACA_EVAL = ROOT / "../shared/data/judging/alpaca_eval"
 
 

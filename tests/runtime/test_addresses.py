@@ -223,8 +223,8 @@ def test_stack_overflow_is_one_archive_or_split_by_table(server):
 
 def test_what_a_person_must_fetch_is_named_where_a_mirror_lacks_it(server):
     write_params(f"{server.url}/dumps", "wikihow")
-    refused(r"/dumps/wikihowSep\.csv: no such file; .* or put it there: a person fetches wikihowSep\.csv \(1\.2 GB\) "
-            r"at https://ucsb\S+ and puts it there$")  # fmt: skip
+    refused(r"/dumps/wikihowSep\.csv: no such file; .* or put it there: a person fetches wikihowSep\.csv \(1\.2 GB, "
+            r"a button on the page; no sum published\) at https://ucsb\S+ and puts it there$")  # fmt: skip
     server.files["/dumps/wikihowAll.csv"] = b"headline,title,text\n"
     assert set(pull_mine()) == {"wikihowAll.csv"}
 

@@ -79,7 +79,7 @@ def test_length_does_not_grade() -> None:
 
 def test_a_missing_template_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(InputError, match=r"stages/templates/judge\.txt: not readable as text"):
+    with pytest.raises(InputError, match=r"stages/templates/judging/judge\.txt: not readable as text"):
         comparer("gpt", annotators(gpt=GPT))
 
 
