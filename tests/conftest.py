@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from copy import deepcopy
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -33,22 +34,28 @@ SMALL = {
 }  # fmt: skip
 
 
-def pytest_itemcollected(item: pytest.Item) -> None:
-    """Two processes run the tests: all that need the finished run in one, other files whole in the other.
-
-    Said as each test is found: xdist reads the groups before any other hook can change the list.
-    """
-    item.add_marker(pytest.mark.xdist_group("run" if needs_run(item) else item.path.name))
+# In two processes: all that need the finished run in one, as it is made once a process, every other file whole in the
+# other; what takes longest first.
+RUN = ("test_pipeline.py", "test_experiments.py", "test_remote.py")
+LONG = ("test_sft.py", "test_folders.py")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What takes longest comes first, so that both processes end together."""
-    items.sort(key=lambda item: (not needs_run(item), item.path.name not in ("test_sft.py", "test_folders.py")))
+    """Put what takes longest first."""
+    items.sort(key=lambda item: (item.path.name not in RUN, item.path.name not in LONG))
 
 
-def needs_run(item: pytest.Item) -> bool:
-    """Whether a test needs the finished run, or what leads to it."""
-    return "small" in getattr(item, "fixturenames", ())
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Share tests out by file. By groups would be simpler: xdist 3.8 does not see them under pytest 9.2."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Files(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            path = nodeid.partition("::")[0]
+            return "run" if Path(path).name in RUN else path
+
+    return Files(config, log)
 
 
 @pytest.fixture
